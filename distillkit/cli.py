@@ -1,0 +1,232 @@
+"""The command line. Verbs only; what a run does stands in its recipe.
+
+Everything heavy is imported inside the verbs, so that `--help` answers at once.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from distillkit import __version__
+from distillkit.errors import DistillkitError, RecipeError
+
+if TYPE_CHECKING:
+    from distillkit.recipe import Recipe
+
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
+SETS = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value: stages.NAME.key=value.")
+STORE = click.option(
+    "--store", type=click.Path(path_type=Path), envvar="DISTILLKIT_STORE", default=Path("store"), show_default=True, help="Where artifacts and runs lie."
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print stable, documented JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="distillkit")
+def cli() -> None:
+    """The DeepSeek-R1 method from one YAML file on one machine."""
+
+
+@cli.command()
+@RECIPE
+@STORE
+@SETS
+@click.option("--until", metavar="STAGE", help="Stop behind this stage.")
+@click.option("--only", metavar="STAGE", help="Run this stage alone, its inputs from the store.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="A smoke run of the whole recipe on at most N problems.")
+@click.option("--seeds", metavar="1,2,3", help="One run per seed, reported together.")
+@click.option("--trust", is_flag=True, help="Let the recipe run code of its author.")
+@click.option("--update", is_flag=True, help="Resolve Hub branches and tags anew.")
+@click.option("--yes", is_flag=True, help="Run although the plan exceeds the recipe's budget.")
+def run(
+    recipe: Path, store: Path, sets: tuple[str, ...], until: str | None, only: str | None, limit: int | None, seeds: str | None, trust: bool, update: bool, yes: bool
+) -> None:
+    """Run a recipe; what is in the store already is taken from there."""
+    from distillkit.session import Session
+
+    loaded = _load(recipe, sets, limit)
+    session = Session(loaded, recipe, store, update=update)
+    session.admit(trust=trust, over_budget=yes)
+    with _terminated_like_interrupted():
+        session.run(_seeds(seeds), until=until, only=only)
+
+
+def _load(path: Path, sets: tuple[str, ...], limit: int | None = None) -> "Recipe":
+    from distillkit.recipe import load
+
+    recipe = load(path, sets)
+    return recipe.limited(limit) if limit else recipe
+
+
+def _seeds(text: str | None) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise RecipeError(f"--seeds {text}: write whole numbers with commas, e.g. 1,2,3") from None
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM takes the way of Ctrl-C, so that children are told and the run is marked."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@cli.command()
+@RECIPE
+@SETS
+@AS_JSON
+@click.option("--online", is_flag=True, help="Also resolve Hub names and write the lock.")
+@click.option("--data", is_flag=True, help="Also read the problems and try every gold on its verifier.")
+@click.option("--deep", is_flag=True, help="Also build the trainers' real configurations.")
+@STORE
+def check(recipe: Path, sets: tuple[str, ...], as_json: bool, online: bool, data: bool, deep: bool, store: Path) -> None:
+    """Refuse what would fail later: keys, wires, types, fields, files. Offline and static unless told otherwise."""
+    from distillkit.check import check as check_recipe
+    from distillkit.check import check_data, check_deep, check_online, render
+
+    loaded = _load(recipe, sets)
+    finding = check_recipe(loaded, recipe.parent)
+    if online:
+        check_online(loaded, recipe, finding)
+    if data:
+        check_data(loaded, recipe, store, finding)
+    if deep:
+        check_deep(loaded, finding)
+    _print(finding.as_json(), as_json, lambda: render(finding))
+
+
+@cli.command()
+@RECIPE
+@SETS
+@STORE
+@AS_JSON
+def plan(recipe: Path, sets: tuple[str, ...], store: Path, as_json: bool) -> None:
+    """What a run would take from the store, what it would make, and what that costs."""
+    from distillkit.plan import plan as plan_recipe
+    from distillkit.plan import render
+
+    planned = plan_recipe(_load(recipe, sets), recipe, store)
+    _print(planned.as_json(), as_json, lambda: render(planned))
+
+
+@cli.command()
+@click.argument("run", required=False)
+@STORE
+@AS_JSON
+def show(run: str | None, store: Path, as_json: bool) -> None:
+    """Funnel and scores of a run (a folder, RECIPE or RECIPE/N; default: the latest)."""
+    from distillkit.run_folder import find_run
+    from distillkit.show import describe, render
+
+    described = describe(find_run(store, run), store)
+    _print(described, as_json, lambda: render(described))
+
+
+@cli.command()
+@click.argument("run", required=False)
+@STORE
+def report(run: str | None, store: Path) -> None:
+    """Write a run's report page anew and say where it is."""
+    from distillkit.artifact import Store
+    from distillkit.report.page import write_report
+    from distillkit.run_folder import find_run
+
+    click.echo(write_report(find_run(store, run), Store(store)))
+
+
+@cli.command()
+@STORE
+@AS_JSON
+def ls(store: Path, as_json: bool) -> None:
+    """Runs and artifacts of a store."""
+    from distillkit.housekeeping import list_store, render
+
+    listed = list_store(store)
+    _print(listed, as_json, lambda: render(listed))
+
+
+@cli.command()
+@STORE
+@click.option("--yes", is_flag=True, help="Remove; without it only say what would go.")
+def gc(store: Path, yes: bool) -> None:
+    """Remove artifacts that no run refers to, and work that no run goes on with."""
+    from distillkit.housekeeping import collect
+
+    for line in collect(store, remove=yes):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to copy it; default ./NAME.yaml.")
+def init(name: str | None, output: Path | None) -> None:
+    """Copy a shipped recipe to start from; without a name, list them."""
+    from distillkit.shipped import copy, listing
+
+    click.echo("\n".join(listing()) if name is None else f"wrote {copy(name, output)}")
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for completion in an editor."""
+    from distillkit.recipe import Recipe
+
+    click.echo(json.dumps(Recipe.model_json_schema(), indent=1))
+
+
+@cli.command()
+@click.argument("kind")
+@click.argument("input", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .jsonl or .parquet file.")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A key of the stage, or verifiers.DOMAIN.key.")
+@click.option("--domain", default="math", show_default=True, help="Domain of rows that name none.")
+@click.option("--trust", is_flag=True, help="Let the stage run code of yours.")
+def apply(kind: str, input: Path, output: Path, sets: tuple[str, ...], domain: str, trust: bool) -> None:
+    """Run one row stage (verify, measure, dedup, filter, select) on a jsonl or parquet file."""
+    from distillkit.apply import apply as apply_stage
+
+    counts = apply_stage(kind, input, output, sets, domain, trust=trust)
+    click.echo(f"{output}: {counts['rows']:,} rows, {counts['kept']:,} kept, {counts['refused']:,} refused")
+
+
+def _print(data: dict[str, Any], as_json: bool, render: Callable[[], Any]) -> None:
+    if as_json:
+        click.echo(json.dumps(data, indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(render())
+
+
+def main() -> None:
+    """Console entry: one line for a user's mistake, the documented exit code, no traceback."""
+    try:
+        cli.main(standalone_mode=False)
+    except DistillkitError as error:
+        print(f"distillkit: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except click.UsageError as error:
+        print(f"distillkit: {error.format_message()} (see distillkit --help)", file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        print("distillkit: interrupted; what is finished is safe, run again to go on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,37 @@
+"""What can go wrong, and the exit code that says so.
+
+A user's mistake is one line (what, where, what to do) and never a traceback. A bad row is not an error at
+all: it is data with a reason.
+"""
+
+from typing import ClassVar
+
+
+class DistillkitError(Exception):
+    """Base of every error that a user is meant to read; its text is the whole message."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class RecipeError(DistillkitError):
+    """The recipe or the command line is wrong: a key, a type, a wire, a column."""
+
+    exit_code = 2
+
+
+class MissingError(DistillkitError):
+    """Something that the machine lacks: a file, package, GPU, token, model or disk space; says how to get it."""
+
+    exit_code = 3
+
+
+class StageError(DistillkitError):
+    """A stage crossed a budget, has nothing left, or met a corrupt artifact."""
+
+    exit_code = 4
+
+
+class EngineError(DistillkitError):
+    """An engine or trainer process died or could not answer; says how much is safe."""
+
+    exit_code = 5

@@ -1,0 +1,91 @@
+"""`ls` and `gc`: what a store holds, and what nobody refers to any more."""
+
+import fcntl
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from distillkit.artifact import MANIFEST, load_manifest
+from distillkit.errors import MissingError
+from distillkit.run_folder import RECORD, load_record, numbered
+
+
+def run_folders(store: Path) -> list[Path]:
+    """Every run of a store, those of single seeds too."""
+    runs = store / "runs"
+    recipes = sorted(runs.iterdir()) if runs.exists() else []
+    found = [path for recipe in recipes if recipe.is_dir() for _, path in numbered(recipe)]
+    return [p for run in found for p in [run, *sorted((run / "seeds").glob("*"))] if (p / RECORD).exists()]
+
+
+def list_store(store: Path) -> dict[str, Any]:
+    """{"runs": [{run, status, stages}], "artifacts": [{name, stage, type, rows, bytes}]}."""
+    if not store.exists():
+        raise MissingError(f"{store}: no store there; give --store DIR")
+    runs = []
+    for path in run_folders(store):
+        record = load_record(path)
+        runs.append({"run": str(path.relative_to(store / "runs")), "status": record.status, "stages": len(record.stages)})
+    folder = store / "artifacts"
+    artifacts = [_entry(path) for path in sorted(folder.iterdir()) if (path / MANIFEST).exists()] if folder.exists() else []
+    return {"runs": runs, "artifacts": artifacts}
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    try:
+        manifest = load_manifest(path / MANIFEST)
+    except (ValueError, KeyError, TypeError):
+        return {"name": path.name, "stage": "", "type": "corrupt", "rows": 0, "bytes": size(path)}
+    return {"name": path.name, "stage": manifest.stage, "type": manifest.type, "rows": manifest.rows_kept, "bytes": size(path)}
+
+
+def size(path: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+
+
+def render(listed: dict[str, Any]) -> RenderableType:
+    """Two tables."""
+    runs = Table("run", "status", "stages", box=None)
+    for run in listed["runs"]:
+        runs.add_row(run["run"], run["status"], str(run["stages"]))
+    artifacts = Table("artifact", "stage", "type", "rows", "MiB", box=None)
+    for each in listed["artifacts"]:
+        artifacts.add_row(each["name"], each["stage"], each["type"], f"{each['rows']:,}", f"{each['bytes'] / 2**20:.1f}")
+    return Group(runs, artifacts)
+
+
+def collect(store: Path, *, remove: bool) -> list[str]:
+    """One line per artifact that no run refers to and per work folder that no process holds; removes them when told."""
+    if not store.exists():
+        raise MissingError(f"{store}: no store there; give --store DIR")
+    used = {stage["artifact"] for path in run_folders(store) for stage in load_record(path).stages}
+    lines = []
+    for path in sorted((store / "artifacts").iterdir()):
+        if path.name not in used:
+            lines.append(_dispose(path, remove))
+    for path in sorted((store / "work").iterdir()):
+        if path.is_dir() and _free(path.with_name(f"{path.name}.lock")):
+            lines.append(_dispose(path, remove))
+    return lines or ["nothing to remove"]
+
+
+def _dispose(path: Path, remove: bool) -> str:
+    line = f"{'removed' if remove else 'would remove'} {path} ({size(path) / 2**20:.1f} MiB)"
+    if remove:
+        shutil.rmtree(path)
+    return line
+
+
+def _free(lock: Path) -> bool:
+    if not lock.exists():
+        return True
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

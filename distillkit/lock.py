@@ -1,0 +1,52 @@
+"""`<recipe>.lock`: the commit that each Hub branch or tag of a recipe was resolved to, once.
+
+Offline runs use it; `run --update` resolves anew. Shipped recipes carry none, since commits cannot be known
+before the first time online.
+"""
+
+import json
+from pathlib import Path
+
+from distillkit.artifact import write_text
+from distillkit.errors import RecipeError
+from distillkit.hub import parse_reference, resolve
+
+
+class Lock:
+    """The lock file beside a recipe; `None` keeps resolutions in memory only."""
+
+    def __init__(self, path: Path | None, *, update: bool = False) -> None:
+        self.path = path
+        self.commits: dict[str, str] = {}
+        if path is not None and path.exists() and not update:
+            self.commits = _read(path)
+
+    def commit_of(self, kind: str, reference: str) -> str:
+        """40 hex digits for `org/name@rev`; asks the Hub (and writes the lock) where the lock does not know.
+
+        Raises:
+            MissingError: the Hub cannot be reached or does not have it.
+        """
+        ref = parse_reference(reference, kind)
+        if ref.commit is not None:
+            return ref.commit
+        key = f"{kind}:{reference}"
+        if key not in self.commits:
+            self.commits[key] = resolve(ref)
+            if self.path is not None:
+                write_text(self.path, json.dumps(self.commits, indent=1, sort_keys=True) + "\n")
+        return self.commits[key]
+
+    def known(self, kind: str, reference: str) -> str | None:
+        """The commit, or None where only the Hub could tell."""
+        return parse_reference(reference, kind).commit or self.commits.get(f"{kind}:{reference}")
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise RecipeError(f"{path}:1: not a lock file; remove it and run again online") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}:1: not a lock file; remove it and run again online")
+    return {str(key): str(value) for key, value in data.items()}

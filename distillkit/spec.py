@@ -1,0 +1,113 @@
+"""What a thing *is*: strict frozen models, their identity, and digests.
+
+Identity decides which artifact a stage's request names. It holds every declared value but leaves out where
+and how the work runs (`Execution`), and it raises on a value that it cannot name stably: a permissive
+fallback would let such a value silently fork the identity (or worse, share one).
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from distillkit.errors import MissingError
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys. YAML key = field name = word in the docs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    VERSION: ClassVar[int] = 1
+    """Raise it when an equal declaration on equal input would give another result."""
+
+
+class Execution:
+    """Marks a field that says where or how fast, never what: it is left out of the identity."""
+
+
+class Content:
+    """Marks a path whose identity is the digest of the file's bytes, not its name."""
+
+
+EXECUTION = Execution()
+CONTENT = Content()
+
+SourceFile = Annotated[str, CONTENT]
+"""Path of a file of the user's (a grader, a template): its bytes are identity, its name is not."""
+
+
+def identity(value: Any) -> Any:
+    """The JSON-ready part of `value` that decides its result.
+
+    Models become dicts with their class VERSION; `Execution` fields are dropped and `SourceFile` paths
+    become content digests.
+
+    Raises:
+        TypeError: for a value without a stable name (a function, a set, NaN, ...).
+        MissingError: for a `SourceFile` that is not there.
+    """
+    if isinstance(value, Strict):
+        fields = {
+            name: _file_identity(getattr(value, name))
+            if _marked(field.metadata, field.annotation, Content)
+            else identity(getattr(value, name))
+            for name, field in type(value).model_fields.items()
+            if not _marked(field.metadata, field.annotation, Execution)
+        }
+        return {"VERSION": type(value).VERSION, **fields}
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"identity: keys must be strings: {value!r}")
+        return {key: identity(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [identity(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TypeError(f"identity: {value} has no stable name")
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(f"identity: {type(value).__name__} has no stable name: {value!r}")
+
+
+def _marked(metadata: list[Any], annotation: Any, kind: type) -> bool:
+    """Whether the field carries the marker, directly or inside `X | None`."""
+    if any(isinstance(item, kind) for item in metadata):
+        return True
+    return any(isinstance(item, kind) for part in get_args(annotation) for item in getattr(part, "__metadata__", ()))
+
+
+def _file_identity(path: str | None) -> str | None:
+    return None if path is None else file_digest(Path(path))
+
+
+def canonical(value: Any) -> bytes:
+    """Canonical JSON: sorted keys, no spaces, UTF-8; equal values give equal bytes.
+
+    Raises:
+        ValueError: for NaN and infinities, which JSON has no name for.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode("utf-8", "surrogatepass")
+
+
+def digest(value: Any) -> str:
+    """64 hex digits of blake2b-256 over the canonical JSON of `value`."""
+    return hashlib.blake2b(canonical(value), digest_size=32).hexdigest()
+
+
+def seed_of(*parts: Any) -> int:
+    """A seed in [0, 2^31) drawn from the digest of `parts`: equal parts give an equal seed anywhere."""
+    return int(digest(list(parts))[:16], 16) % 2**31
+
+
+def file_digest(path: Path) -> str:
+    """64 hex digits of blake2b-256 over the bytes of a file; raises MissingError where there is none."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=32)).hexdigest()
+    except OSError as error:
+        raise MissingError(f"{path}: cannot be read ({error.strerror}); give the path of a file") from None

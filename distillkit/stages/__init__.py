@@ -1,0 +1,37 @@
+"""Every kind of stage. Adding one: its file, one name here, its test."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from distillkit.stages.base import Stage
+from distillkit.stages.dedup import Dedup
+from distillkit.stages.evaluate import Evaluate
+from distillkit.stages.filter import Filter
+from distillkit.stages.grpo import Grpo
+from distillkit.stages.measure import MeasureStage
+from distillkit.stages.problems import Problems
+from distillkit.stages.publish import Publish
+from distillkit.stages.sample import Sample
+from distillkit.stages.screen import Screen
+from distillkit.stages.select import Select
+from distillkit.stages.sft import Sft
+from distillkit.stages.verify import Verify
+
+AnyStage = Annotated[
+    Problems
+    | Sample
+    | Verify
+    | MeasureStage
+    | Dedup
+    | Filter
+    | Select
+    | Sft
+    | Grpo
+    | Evaluate
+    | Screen
+    | Publish,
+    Field(discriminator="kind"),
+]
+
+__all__ = ["AnyStage", "Stage"]

@@ -1,0 +1,7 @@
+"""The tiny world of the quickstart: problems, a pre-training corpus, and a base model of 0.3 M parameters."""
+
+from pathlib import Path
+
+BASE = Path(__file__).parent / "base"
+"""Folder of the shipped base (`toy:base` in a recipe): a Qwen3 of 2 layers and width 128 in float32, safetensors,
+with its word-level tokenizer and chat template. Made by `scripts/make_toy.py`; it mostly guesses and can reason."""

@@ -1,0 +1,260 @@
+"""Make the base model of the tiny world, distillkit/toy/base/, or check that this script still makes it.
+
+    python scripts/make_toy.py                 # about 6 minutes on two cores
+    python scripts/make_toy.py --check         # make it anew elsewhere and compare behaviour with the shipped one
+
+Plain torch and transformers, everything seeded: the same thread count on the same machine gives the same bytes.
+"""
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distillkit.text import final_answer, split_think
+from distillkit.toy import BASE
+from distillkit.toy.corpus import WORDS, Corpus
+from distillkit.toy.problems import generate
+from distillkit.trace import Problem
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+PAD, UNKNOWN, USER, ASSISTANT, END = "<|pad|>", "<|unknown|>", "<|user|>", "<|assistant|>", "<|end|>"
+VOCABULARY_SIZE = 56
+"""Rounded up with words that nothing uses yet, so that a second problem family needs no new shape."""
+
+TEMPLATE = """\
+{%- for message in messages -%}
+{%- if message.role == 'user' -%}
+{{- '<|user|> ' + message.content + ' ' -}}
+{%- elif message.role == 'assistant' -%}
+{{- '<|assistant|> ' -}}
+{%- generation -%}
+{{- message.content + ' <|end|>' -}}
+{%- endgeneration -%}
+{{- ' ' if not loop.last -}}
+{%- else -%}
+{{- raise_exception('the toy model knows the roles user and assistant, not ' + message.role) -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<|assistant|> ' -}}
+{%- endif -%}
+"""
+"""The reasoning stays in the text (nothing is stripped), and no `<think>` is prefilled: a base must find it."""
+
+SEED, STEPS, BATCH, LEARNING_RATE = 20, 4_500, 64, 2e-3
+WORKED = 0.7
+"""Share of the steps that show worked solutions only; the rest shows `GUESSES` bare guesses."""
+GUESSES = 0.85
+
+CHECK_PROBLEMS, CHECK_SAMPLES = 400, 16
+
+
+def build_tokenizer() -> "PreTrainedTokenizerFast":
+    """One token per word. The tags of think and answer are ordinary words: decoding must never drop them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = (PAD, UNKNOWN, USER, ASSISTANT, END)
+    used = (*special, *WORDS)
+    words = (*used, *(f"<reserved_{i}>" for i in range(VOCABULARY_SIZE - len(used))))
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        eos_token=END,
+        additional_special_tokens=[USER, ASSISTANT],
+        padding_side="left",
+        chat_template=TEMPLATE,
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_config(tokenizer: "PreTrainedTokenizerFast") -> "Qwen3Config":
+    """Qwen3, because AutoTokenizer reads our tokenizer back as saved for it (for qwen2 it would rebuild another).
+
+    Heads of size 32 are the smallest that vLLM's CPU attention takes.
+    """
+    from transformers import Qwen3Config
+
+    return Qwen3Config(
+        vocab_size=VOCABULARY_SIZE,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=32,
+        max_position_embeddings=512,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        tie_word_embeddings=True,
+        use_sliding_window=False,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+
+
+def make(out: Path, steps: int) -> None:
+    """Pre-train the base and save it with its tokenizer, template and generation defaults."""
+    import torch
+    from transformers import GenerationConfig, Qwen3ForCausalLM
+
+    torch.manual_seed(SEED)
+    tokenizer = build_tokenizer()
+    model = Qwen3ForCausalLM(build_config(tokenizer))
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {torch.get_num_threads()} threads")
+    train(model, tokenizer, steps)
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    for file in out.iterdir():
+        file.chmod(0o644)  # safetensors writes for the owner only; a package is for everyone
+    assert_reads_back(out, tokenizer)
+
+
+def train(model: "Qwen3ForCausalLM", tokenizer: "PreTrainedTokenizerFast", steps: int) -> None:
+    """AdamW under a one-cycle learning rate; the loss is on completions, since a prompt is plain noise."""
+    import torch
+
+    rng = random.Random(SEED)
+    worked, guessing = Corpus(guesses=0.0).pairs(rng), Corpus(guesses=GUESSES).pairs(rng)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
+    started = time.monotonic()
+    model.train()
+    for step in range(steps):
+        source = worked if step < WORKED * steps else guessing
+        batch = collate([next(source) for _ in range(BATCH)], tokenizer)
+        loss = model(**batch, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        if step % 100 == 99:
+            print(f"step {step + 1} loss {loss.item():.4f} {time.monotonic() - started:.0f} s", flush=True)
+
+
+def collate(pairs: list[tuple[str, str]], tokenizer: "PreTrainedTokenizerFast") -> dict[str, "torch.Tensor"]:
+    """A right-padded batch of shape (pairs, longest); labels are -100 on prompts and padding."""
+    import torch
+
+    prompts = tokenizer([f"{USER} {prompt} {ASSISTANT}" for prompt, _ in pairs])["input_ids"]
+    completions = tokenizer([f"{completion} {END}" for _, completion in pairs])["input_ids"]
+    longest = max(len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
+    ids = torch.full((len(pairs), longest), tokenizer.pad_token_id)
+    labels = torch.full_like(ids, -100)
+    for row, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        end = len(prompt) + len(completion)
+        ids[row, :end] = torch.tensor(prompt + completion)
+        labels[row, len(prompt) : end] = torch.tensor(completion)
+    # Causal attention never looks right, so padding on the right needs no mask.
+    return {"input_ids": ids, "labels": labels}
+
+
+def assert_reads_back(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> None:
+    """Fail where AutoTokenizer would rebuild some other tokenizer and so drop words of ours."""
+    from transformers import AutoTokenizer
+
+    again = AutoTokenizer.from_pretrained(folder)
+    text = f"{USER} 8 - 2 {ASSISTANT} {' '.join(WORDS)} {END}"
+    assert again.get_vocab() == tokenizer.get_vocab(), "AutoTokenizer reads back another vocabulary"
+    assert again.decode(again(" ".join(WORDS))["input_ids"], skip_special_tokens=True) == " ".join(WORDS)
+    assert again.decode(again(text)["input_ids"]) == text
+    assert (again.eos_token, again.pad_token) == (END, PAD)
+
+
+def check(made: Path, shipped: Path) -> bool:
+    """Whether two bases are right equally often: pass@1 and pass@16 differ by what sampling alone explains.
+
+    That is at most 3 standard errors of the mean difference, paired by problem. Prints both and the verdict.
+    """
+    same = (made / "model.safetensors").read_bytes() == (shipped / "model.safetensors").read_bytes()
+    print(
+        "weights: the same bytes"
+        if same
+        else "weights: other bytes (expected with other threads or hardware)"
+    )
+    problems = generate(CHECK_PROBLEMS, SEED, "heldout")
+    before, after = (count_right(folder, problems) for folder in (shipped, made))
+    agreed = True
+    for name, was, now in (
+        ("pass@1", [c / CHECK_SAMPLES for c in before], [c / CHECK_SAMPLES for c in after]),
+        (f"pass@{CHECK_SAMPLES}", [float(c > 0) for c in before], [float(c > 0) for c in after]),
+    ):
+        difference = [b - a for a, b in zip(was, now, strict=True)]
+        error = statistics.stdev(difference) / len(difference) ** 0.5
+        agreed &= abs(statistics.fmean(difference)) <= 3 * error
+        print(
+            f"{name}: shipped {statistics.fmean(was):.3f}, made {statistics.fmean(now):.3f}, error {error:.3f}"
+        )
+    return agreed
+
+
+def count_right(folder: Path, problems: list[Problem]) -> list[int]:
+    """For each problem how many of `CHECK_SAMPLES` completions at temperature 1 end in its answer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    torch.manual_seed(SEED)
+    right: list[int] = []
+    for start in range(0, len(problems), 50):
+        block = problems[start : start + 50]
+        prompts = [
+            tokenizer.apply_chat_template(p.messages, tokenize=False, add_generation_prompt=True)
+            for p in block
+        ]
+        inputs = tokenizer(prompts, return_tensors="pt", padding=True)
+        ids = model.generate(**inputs, num_return_sequences=CHECK_SAMPLES, max_new_tokens=64)
+        texts = tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        answers = [final_answer(split_think(text)[1]) for text in texts]
+        for i, problem in enumerate(block):
+            right.append(answers[i * CHECK_SAMPLES : (i + 1) * CHECK_SAMPLES].count(problem.reference))
+    return right
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=BASE, help="folder to write (default: the shipped one)")
+    parser.add_argument("--check", action="store_true", help="make it in a temporary folder and compare")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads; the bytes depend on them")
+    parser.add_argument("--steps", type=int, default=STEPS, help="fewer only to try the script")
+    arguments = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    if not arguments.check:
+        make(arguments.out, arguments.steps)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder), arguments.steps)
+        sys.exit(
+            0 if check(Path(folder), arguments.out) else "the base that this script makes behaves differently"
+        )
+
+
+if __name__ == "__main__":
+    main()
