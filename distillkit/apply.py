@@ -39,16 +39,17 @@ class _File:
     rows: list[Row]
     traces: dict[int, Trace]
     refused: dict[int, str]
-    """Row number -> why it cannot be a trace."""
+    """Row number -> why it cannot be a trace, or was dropped by an earlier step."""
 
 
 def apply(
     kind: str, source: Path, target: Path, sets: Sequence[str] = (), domain: str = "math", *, trust: bool = False
 ) -> dict[str, int]:
-    """Run a row stage over a jsonl or parquet file; returns {"rows", "kept", ...}.
+    """Run a row stage over a jsonl or parquet file; returns {"rows", "labelled" or "kept", "refused"}.
 
     The output has one row per input row, in order, with the labels added (`kept` and `reject_reason` for
-    filter and select). A row without a prompt or completion is there too, with a reason.
+    filter and select). A row without a prompt or completion is there too, with a reason; filter and select
+    leave what an earlier step dropped as it is.
 
     Raises:
         RecipeError: an unknown kind, key, ending or missing column.
@@ -61,10 +62,11 @@ def apply(
     if phrases and not trust:
         raise RecipeError(f"apply {kind}: runs code of its author ({'; '.join(phrases)}); add --trust if you trust it")
     stage.check(Path.cwd())
-    file = _read(source, domain)
+    selects = stage.MAKES == SELECTION
+    file = _read(source, domain, selects=selects)
     with tempfile.TemporaryDirectory(prefix="distillkit-") as folder:
         labels = _run(stage, verifiers, file, Store(Path(folder)))
-    return _write(target, file, labels, selects=stage.MAKES == SELECTION)
+    return _write(target, file, labels, selects=selects)
 
 
 def _declared(kind: str, sets: Sequence[str], domain: str) -> tuple[AnyStage, dict[str, AnyVerifier]]:
@@ -118,25 +120,27 @@ def read_rows(path: Path) -> tuple[list[Row], dict[int, str]]:
     return rows, refused
 
 
-def _read(path: Path, domain: str) -> _File:
+def _read(path: Path, domain: str, *, selects: bool) -> _File:
     rows, refused = read_rows(path)
+    if len(refused) == len(rows):
+        raise RecipeError(f"{path}: no rows that could be read")
     known = {column for row in rows for column in row}
-    missing = [column for column in NEEDED if column not in known] if len(refused) < len(rows) or not rows else []
-    if "messages" in known:
-        missing = [column for column in missing if column != "prompt"]
-    if missing and rows:
+    missing = [column for column in NEEDED if column not in known and not (column == "prompt" and "messages" in known)]
+    if missing:
         raise RecipeError(f"{path}: no column {', '.join(missing)}; there are {', '.join(sorted(known))}")
-    if not rows:
-        raise RecipeError(f"{path}: no rows")
     traces = {}
     for index, row in enumerate(rows):
-        if index in refused:
-            continue
-        if not isinstance(row.get("completion"), str) or not (row.get("messages") or isinstance(row.get("prompt"), str)):
-            refused[index] = "incomplete"
-            continue
-        traces[index] = _trace(row, index, domain)
+        if selects and row.get("kept") is False:
+            refused[index] = row.get("reject_reason") or "dropped_before"
+        elif index not in refused and not _complete(row):
+            refused[index] = row.get("reject_reason") or "incomplete"
+        elif index not in refused:
+            traces[index] = _trace(row, index, domain)
     return _File(rows, traces, refused)
+
+
+def _complete(row: Row) -> bool:
+    return isinstance(row.get("completion"), str) and bool(row.get("messages") or isinstance(row.get("prompt"), str))
 
 
 def _trace(row: Row, index: int, domain: str) -> Trace:
@@ -174,7 +178,6 @@ def _run(stage: AnyStage, verifiers: dict[str, AnyVerifier], file: _File, store:
         stage.run(job)
         draft = Manifest(stage.name, stage.kind, stage.MAKES, digest("applied"), "", inputs={})
         made = store.seal(writer, draft)
-    stage.accept(made.manifest)
     found = {row.pop("id"): row for row in made.rows()}
     return {index: found[trace.id] for index, trace in file.traces.items() if trace.id in found}
 
@@ -228,7 +231,8 @@ def _write(target: Path, file: _File, labels: dict[int, Row], *, selects: bool) 
 
         names = list(dict.fromkeys(name for row in rows for name in row))
         pq.write_table(pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]), target)
-    kept = sum(1 for row in rows if row.get("kept", True))
-    return {"rows": len(rows), "kept": kept, "refused": len(file.refused)}
+    if selects:
+        return {"rows": len(rows), "kept": sum(1 for row in rows if row["kept"]), "refused": len(file.refused)}
+    return {"rows": len(rows), "labelled": len(labels), "refused": len(file.refused)}
 
 

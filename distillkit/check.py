@@ -4,12 +4,24 @@
 data, so that the terminal, `--json` and the tests see the same.
 """
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from distillkit.artifact import Artifact, Store
+from distillkit.errors import RecipeError
+from distillkit.events import Events
+from distillkit.lock import Lock
 from distillkit.recipe import Recipe
-from distillkit.wiring import Step, resolve
+from distillkit.runner import Run
+from distillkit.stages.base import PROBLEMS
+from distillkit.trace import Problem, problem_of
+from distillkit.verifiers import AnyVerifier
+from distillkit.wiring import PACKAGED, Step, resolve, weights_names
 
 
 @dataclass
@@ -22,6 +34,8 @@ class Finding:
     foreign: list[str] = field(default_factory=list)
     """What would run code of the recipe's author; `run` needs --trust for it."""
     warnings: list[str] = field(default_factory=list)
+    commits: dict[str, str] = field(default_factory=dict)
+    """Hub name -> commit, with --online."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -52,3 +66,66 @@ def foreign(recipe: Recipe) -> list[str]:
     """Everything in a recipe that runs code of its author."""
     stages = [f"stages.{stage.name}: {phrase}" for stage in recipe.stages for phrase in stage.foreign()]
     return stages + [f"verifiers.{domain}: {phrase}" for domain, v in recipe.verifiers.items() for phrase in v.foreign()]
+
+
+def check_online(recipe: Recipe, path: Path, finding: Finding) -> None:
+    """Resolve every Hub name to its commit and write the lock.
+
+    Raises MissingError for a repository that is not there, gated or out of reach.
+    """
+    lock = Lock(path.with_suffix(".lock"))
+    names = {stage.name for stage in recipe.stages}
+    for step in resolve(recipe):
+        step.stage.pinned(lock.commit_of)
+        for name in weights_names(step):
+            if name not in names and name not in PACKAGED and not name.startswith((".", "/", "~")):
+                lock.commit_of("model", name)
+    finding.commits = dict(lock.commits)
+
+
+def check_data(recipe: Recipe, path: Path, store: Path, finding: Finding) -> None:
+    """Make the problems (they stay in the store) and try every gold on the verifier of its domain.
+
+    A gold that cannot be graded is a warning with its number; none that can is an error.
+    """
+    run = Run(recipe, Store(store), Events(Path("/dev/null")), Lock(path.with_suffix(".lock")))
+    for step in resolve(recipe):
+        if step.stage.MAKES != PROBLEMS:
+            continue
+        inputs = run.inputs(step)
+        request = run.request(step, inputs)
+        artifact = run.store.find(step.stage.kind, request) or run.build(step, inputs, request)
+        _try_golds(step.name, artifact, recipe.verifiers, finding)
+
+
+def _try_golds(stage: str, artifact: Artifact, verifiers: dict[str, AnyVerifier], finding: Finding) -> None:
+    by_domain: dict[str, list[Problem]] = {}
+    for row in artifact.rows():
+        problem = problem_of(row)
+        by_domain.setdefault(problem.domain, []).append(problem)
+    for domain, problems in by_domain.items():
+        if domain not in verifiers:
+            raise RecipeError(f"stages.{stage}: no verifier for domain {domain!r}; add it to `verifiers:` at the top of the recipe")
+        with verifiers[domain] as verifier:
+            reasons = verifier.check_references([problem.reference for problem in problems])
+        bad = [(problem, reason) for problem, reason in zip(problems, reasons, strict=True) if reason is not None]
+        if len(bad) == len(problems):
+            raise RecipeError(f"stages.{stage}: no gold of domain {domain} can be graded by {verifier.kind} ({bad[0][1]})")
+        if bad:
+            common = ", ".join(f"{reason} {n:,}" for reason, n in Counter(reason for _, reason in bad).most_common(3))
+            example = repr(bad[0][0].reference)[:80]
+            finding.warnings.append(
+                f"stages.{stage}: {len(bad):,} of {len(problems):,} golds of domain {domain} cannot be graded ({common}); e.g. {example}"
+            )
+
+
+def render(finding: Finding) -> RenderableType:
+    """Every wire as it was resolved, then warnings and foreign code."""
+    table = Table("stage", "kind", "makes", "reads", box=None)
+    for stage in finding.stages:
+        reads = "; ".join(f"{slot}: {', '.join(names)}" for slot, names in stage["wires"].items())
+        table.add_row(stage["name"], stage["kind"], stage["makes"], reads)
+    lines = [f"warning: {line}" for line in finding.warnings]
+    lines += [f"foreign code (needs run --trust): {phrase}" for phrase in finding.foreign]
+    lines += [f"pinned: {name} at {commit}" for name, commit in finding.commits.items()]
+    return Group(table, *lines, f"{finding.recipe}: fine")

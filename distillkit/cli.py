@@ -202,7 +202,7 @@ def apply(kind: str, input: Path, output: Path, sets: tuple[str, ...], domain: s
     from distillkit.apply import apply as apply_stage
 
     counts = apply_stage(kind, input, output, sets, domain, trust=trust)
-    click.echo(f"{output}: {counts['rows']:,} rows, {counts['kept']:,} kept, {counts['refused']:,} refused")
+    click.echo(f"{output}: {', '.join(f'{n:,} {what}' for what, n in counts.items())}")
 
 
 def _print(data: dict[str, Any], as_json: bool, render: Callable[[], Any]) -> None:

@@ -1,15 +1,16 @@
 """What is read from the Hugging Face Hub: one commit of a dataset or a model, never a moving branch.
 
 A reference is resolved to its commit once (the lock file keeps it) and everything is read at that commit, so
-that a run means the same next year. Only data and safetensors are fetched: no code of a repository runs, nothing
-is unpickled. Whatever goes wrong is said in one line without the token.
+that a run means the same next year. Only data and safetensors are fetched: no code of a repository runs,
+nothing is unpickled. Whatever goes wrong is said in one line without the token.
 """
 
 import errno
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,7 @@ def resolve(ref: HubRef) -> str:
     with _explained(ref):
         from huggingface_hub import HfApi
 
-        info = HfApi().repo_info(
-            ref.repository, repo_type=ref.kind, revision=ref.revision, timeout=TIMEOUT_S
-        )
+        info = HfApi().repo_info(ref.repository, repo_type=ref.kind, revision=ref.revision, timeout=TIMEOUT_S)
     return str(info.sha)
 
 
@@ -97,19 +96,27 @@ def dataset_rows(
         MissingError: no such repository, no access, or offline and this commit is not in the local cache.
         StageError: its files cannot be read.
     """
+    commit = _commit_of(ref)
     with _explained(ref):
         import datasets
+        from huggingface_hub.utils import disable_progress_bars
 
         datasets.disable_progress_bars()
-        commit = _commit_of(ref)
+        disable_progress_bars()
+        datasets.logging.set_verbosity(logging.CRITICAL)  # what goes wrong is said once, by us
+        _require_access(ref)
         try:
             # hf://, for a plain org/name would be read from a local folder that happens to be called so
-            builder = datasets.load_dataset_builder(f"hf://datasets/{ref.repository}", config, revision=commit)
+            path = f"hf://datasets/{ref.repository}"
+            builder = datasets.load_dataset_builder(path, config, revision=commit)
         except (ValueError, RuntimeError) as error:
             raise _unfit(ref, error) from None
         if builder.hash != commit:  # unreachable, `datasets` takes whatever commit it cached last
             raise _not_cached(ref)
-        builder.download_and_prepare()
+        try:
+            builder.download_and_prepare()
+        except datasets.exceptions.DatasetsError as error:
+            raise _explain(ref, error) from None
         if split not in builder.info.splits:
             raise RecipeError(f"{ref}: no split {split!r}; there are {', '.join(builder.info.splits)}")
         dataset = builder.as_dataset(split=split)
@@ -118,27 +125,36 @@ def dataset_rows(
             yield from table.to_pylist()
 
 
+def _require_access(ref: HubRef) -> None:
+    """Ask for the card of a dataset, because `datasets` does not pass on why it could not."""
+    from huggingface_hub import errors, hf_hub_download
+
+    with suppress(errors.EntryNotFoundError):  # no card, or the Hub is out of reach: what follows tells
+        hf_hub_download(ref.repository, "README.md", repo_type=ref.kind, revision=ref.revision)
+
+
 def model_folder(ref: HubRef) -> Path:
-    """Local folder with the weights, configs and tokenizer of a model at a commit, from the cache where it is there.
+    """Local folder with the weights, configs and tokenizer of a model at a commit; fetched once, then cached.
 
     Raises:
         RecipeError: no commit.
-        MissingError: no such repository, no access, no safetensors in it, or offline and not in the local cache.
+        MissingError: no such repository, no access, no safetensors in it, or offline and not cached.
     """
+    commit = _commit_of(ref)
     with _explained(ref):
         from huggingface_hub import snapshot_download
 
         path = snapshot_download(
             ref.repository,
-            revision=_commit_of(ref),
+            revision=commit,
             allow_patterns=list(MODEL_FILES),
             ignore_patterns=["*/*"],  # other formats and copies lie in sub-folders
         )
     folder = Path(path)
     if not list(folder.glob("*.safetensors")):
         raise MissingError(
-            f"{ref}: no safetensors weights at its top level; pickled weights are never loaded, so convert them "
-            "(save_pretrained) or name another model"
+            f"{ref}: no safetensors weights at its top level, and pickled ones are never loaded; "
+            "convert them (save_pretrained) or name another model"
         )
     if missing := [name for name in _indexed(folder) if not (folder / name).exists()]:
         raise MissingError(f"{ref}: only part of it is here ({missing[0]} is missing); run again online")
@@ -167,9 +183,7 @@ def _explained(ref: HubRef) -> Iterator[None]:
 
     try:
         yield
-    except DistillkitError:
-        raise
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx.HTTPError, OSError, ValueError) as error:
         raise _explain(ref, error) from None
 
 
@@ -178,26 +192,36 @@ def _explain(ref: HubRef, error: BaseException) -> DistillkitError:
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx
 
+    if isinstance(error, errors.HFValidationError):
+        return RecipeError(f"{ref}: {_short(error)}")
     causes = list(_chain(error))
     for cause in causes:
         if isinstance(cause, errors.GatedRepoError):
             return MissingError(f"{ref}: gated; accept its terms at {ref.page}, then {_token_advice()}")
         if isinstance(cause, errors.RepositoryNotFoundError):
             return MissingError(
-                f"{ref}: no such {ref.kind} on the Hub, or a private one; check the name, or {_token_advice()}"
+                f"{ref}: no such {ref.kind}, or a private one; check the name, or {_token_advice()}"
             )
         if isinstance(cause, errors.RevisionNotFoundError):
-            return RecipeError(f"{ref}: the {ref.kind} has no revision {ref.revision!r}; its branches and tags: {ref.page}")
+            return RecipeError(
+                f"{ref}: no revision {ref.revision!r}; see the branches and tags at {ref.page}"
+            )
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return MissingError(f"{ref}: no disk space left for the Hub's cache; free some, or set HF_HOME to a larger disk")
-    if _is_offline() or isinstance(error, errors.LocalEntryNotFoundError):
+            return MissingError(
+                f"{ref}: no disk space for the Hub's cache; free some or set HF_HOME to another disk"
+            )
+    if _is_offline():
         return _not_cached(ref)
     for cause in causes:
-        if isinstance(cause, errors.HfHubHTTPError):
-            return MissingError(f"{ref}: the Hub answered {cause.response.status_code}; {_advice(cause.response.status_code)}")
-        if isinstance(cause, httpx.HTTPError):
-            return MissingError(f"{ref}: the Hub cannot be reached ({type(cause).__name__}); check the network and HF_ENDPOINT")
-    return StageError(f"{ref}: its files cannot be read ({type(error).__name__}: {_first_line(error)})")
+        if isinstance(cause, errors.HfHubHTTPError) and not isinstance(cause, errors.EntryNotFoundError):
+            status = cause.response.status_code
+            return MissingError(f"{ref}: the Hub answered {status}; {_advice(status)}")
+        if isinstance(cause, httpx.TransportError):
+            reason = type(cause).__name__
+            return MissingError(
+                f"{ref}: the Hub cannot be reached ({reason}); check the network and HF_ENDPOINT"
+            )
+    return StageError(f"{ref}: its files cannot be read ({type(error).__name__}: {_short(error)})")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -212,8 +236,9 @@ def _unfit(ref: HubRef, error: Exception) -> DistillkitError:
     if _is_offline():
         return _not_cached(ref)
     if "scripts are no longer supported" in str(error):
-        return RecipeError(f"{ref}: is a program, which is never run; try {ref.repository}@refs/convert/parquet")
-    return RecipeError(f"{ref}: {_first_line(error)}")
+        rather = f"{ref.repository}@refs/convert/parquet"
+        return RecipeError(f"{ref}: its rows come from a program, which is never run; try {rather}")
+    return RecipeError(f"{ref}: {_short(error)}")
 
 
 def _not_cached(ref: HubRef) -> MissingError:
@@ -239,5 +264,6 @@ def _advice(status: int) -> str:
     return "wait and run again" if status == 429 or status >= 500 else "see whether HF_ENDPOINT is right"
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]
+def _short(error: BaseException) -> str:
+    """The first two lines of its text, in one."""
+    return " ".join(str(error).split("\n")[:2])

@@ -133,21 +133,20 @@ class Pool:
         results: list[Any] = []
         while len(results) < len(items):
             worker = self._take(fresh)
-            if stop.is_set():
-                worker.bury()
-                raise StageError("the worker pool was closed while it worked")
-            if worker.send(items[len(results) :]):
+            if not stop.is_set() and worker.send(items[len(results) :]):
                 results += worker.results(len(items) - len(results), self.wall_s)
             self._busy.discard(worker)
-            if worker.alive:
+            if worker.alive and not fresh and not stop.is_set():
                 self._idle.append(worker)
+            else:
+                worker.bury()
+            if stop.is_set():
+                raise StageError("the worker pool was closed while it worked")
         return results
 
     def _take(self, fresh: bool) -> "_Worker":
         try:
-            if fresh:
-                raise IndexError
-            worker = self._idle.pop()
+            worker = _Worker(self._start) if fresh else self._idle.pop()
         except IndexError:
             worker = _Worker(self._start)
         self._busy.add(worker)
@@ -214,7 +213,7 @@ class _Worker:
         return results
 
     def _receive(self, wall_s: float) -> Any:
-        """The next result, or the Failure that ended the worker: after `wall_s` seconds it is ended."""
+        """The next result, or the Failure that ended the worker; after `wall_s` seconds it is ended."""
         parts, until = [self._unread], time.monotonic() + wall_s
         while b"\n" not in parts[-1]:
             if not self._poll.poll(max(0.0, until - time.monotonic()) * 1000):
@@ -222,7 +221,7 @@ class _Worker:
                 return Failure("wall", f"not done after {wall_s:g} s on the wall clock")
             data = os.read(self._out.fileno(), 1 << 16)
             if not data:
-                return _cause_of_death(self.bury(grace_s=10))
+                return _cause_of_death(self.bury())
             parts.append(data)
         line, _, self._unread = b"".join(parts).partition(b"\n")
         kind, value = json.loads(line)
@@ -234,13 +233,10 @@ class _Worker:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def bury(self, grace_s: float = 0.0) -> int:
-        """End it (after `grace_s` seconds, if it is dying by itself) and return its exit code."""
+    def bury(self) -> int:
+        """End it and return its exit code: that of its own death, where it is dying already."""
         self.alive = False
-        try:
-            self._process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        self.kill()
         self._in.close()
         self._out.close()
         return self._process.wait()

@@ -16,7 +16,7 @@ from distillkit.budget import Budget
 from distillkit.engines import AnyEngine
 from distillkit.errors import MissingError, RecipeError
 from distillkit.sampling import Sampling
-from distillkit.spec import EXECUTION, Strict
+from distillkit.spec import EXECUTION, Strict, source_files
 from distillkit.stages import AnyStage
 from distillkit.verifiers import AnyVerifier
 
@@ -87,7 +87,23 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
     except ValidationError as error:
         raise RecipeError("\n".join(_describe(error, data, path, lines, sources))) from None
     _check_names(recipe, path, lines)
-    return _with_engine(recipe)
+    return _anchored(_with_engine(recipe), path.resolve().parent)
+
+
+def _anchored(value: Any, folder: Path) -> Any:
+    """The same with every file of the user's as an absolute path: a recipe names files from its own folder on."""
+    if isinstance(value, list | tuple):
+        return type(value)(_anchored(item, folder) for item in value)
+    if isinstance(value, dict):
+        return {key: _anchored(item, folder) for key, item in value.items()}
+    if not isinstance(value, Strict):
+        return value
+    update = {
+        name: str(folder / found) if name in source_files(type(value)) and isinstance(found, str) else _anchored(found, folder)
+        for name in type(value).model_fields
+        for found in [getattr(value, name)]
+    }
+    return value.model_copy(update=update)
 
 
 def _with_engine(recipe: Recipe) -> Recipe:

@@ -60,7 +60,7 @@ class Run:
         """
         steps = self.steps(until, only)
         if any(step.stage.CHILD for step in steps):
-            launch.start(PRELOAD)
+            launch.start()
         for position, step in enumerate(steps):
             started = time.monotonic()
             self.events.tell("stage_started", stage=step.name, kind=step.stage.kind, position=position, of=len(steps))
@@ -123,8 +123,11 @@ class Run:
     def build(self, step: Step, inputs: dict[str, list[Input]], request: str) -> Artifact:
         """Run a stage in the work directory of its request and seal what it made."""
         stage = step.stage.pinned(self.lock.commit_of)
-        waited = lambda owner: self.events.tell("waiting", stage=step.name, owner=owner)  # noqa: E731
-        with self.store.building(stage.kind, request, waited) as writer:
+
+        def waiting(owner: str) -> None:
+            self.events.tell("waiting", stage=step.name, owner=owner)
+
+        with self.store.building(stage.kind, request, waiting) as writer:
             found = self.store.find(stage.kind, request)
             if found is not None:  # another run sealed it while we waited
                 return found
@@ -153,6 +156,7 @@ class Run:
             verifiers=self.recipe.verifiers if stage.JUDGES else {},
             store=self.store.root,
             work=writer.path,
+            recipe=self.recipe.dump(),
         )
 
         def pass_on(event: Event) -> None:
@@ -161,9 +165,6 @@ class Run:
 
         run = launch.run_child if stage.CHILD else launch.run_here
         run(ticket, writer, pass_on)
-
-
-PRELOAD = ("distillkit.launch_imports",)
 
 
 def external_model(name: str, lock: Lock) -> Input:

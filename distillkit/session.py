@@ -38,7 +38,7 @@ class Session:
         phrases = foreign(self.recipe)
         if phrases and not trust:
             raise RecipeError(f"{self.path}: runs code of its author: {'; '.join(phrases)}; read it, then add --trust")
-        excess = exceeds(self.recipe, self.path)
+        excess = exceeds(self.recipe, self.path, self.store.root)
         if excess and not over_budget:
             raise RecipeError(f"{self.path}: {excess}; raise the budget or add --yes")
 

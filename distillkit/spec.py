@@ -9,9 +9,10 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
 
 from distillkit.errors import MissingError
 
@@ -27,6 +28,9 @@ class Strict(BaseModel):
 
 class Execution:
     """Marks a field that says where or how fast, never what: it is left out of the identity."""
+
+    outside = True
+    """A subclass may say otherwise of one of its marks."""
 
 
 class Content:
@@ -53,10 +57,10 @@ def identity(value: Any) -> Any:
     if isinstance(value, Strict):
         fields = {
             name: _file_identity(getattr(value, name))
-            if _marked(field.metadata, field.annotation, Content)
+            if _holds_file(field)
             else identity(getattr(value, name))
             for name, field in type(value).model_fields.items()
-            if not _marked(field.metadata, field.annotation, Execution)
+            if not any(isinstance(mark, Execution) and mark.outside for mark in field.metadata)
         }
         return {"VERSION": type(value).VERSION, **fields}
     if isinstance(value, dict):
@@ -72,11 +76,15 @@ def identity(value: Any) -> Any:
     raise TypeError(f"identity: {type(value).__name__} has no stable name: {value!r}")
 
 
-def _marked(metadata: list[Any], annotation: Any, kind: type) -> bool:
-    """Whether the field carries the marker, directly or inside `X | None`."""
-    if any(isinstance(item, kind) for item in metadata):
-        return True
-    return any(isinstance(item, kind) for part in get_args(annotation) for item in getattr(part, "__metadata__", ()))
+def source_files(kind: type[Strict]) -> set[str]:
+    """Names of the fields that hold the path of a file of the user's."""
+    return {name for name, field in kind.model_fields.items() if _holds_file(field)}
+
+
+def _holds_file(field: FieldInfo) -> bool:
+    """Whether the field is a `SourceFile`, directly or inside `X | None`."""
+    inside = [mark for part in get_args(field.annotation) if get_origin(part) is Annotated for mark in get_args(part)]
+    return any(isinstance(mark, Content) for mark in [*field.metadata, *inside])
 
 
 def _file_identity(path: str | None) -> str | None:

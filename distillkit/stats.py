@@ -229,12 +229,22 @@ def interval(
     u = 1 - (alpha/2)^(1/problems) of problems could still lie at a bound unseen, which for all 0 or all 1 is
     the Clopper-Pearson interval; without bounds it has no width.
 
-    COVERAGE
+    Measured coverage of the 95 % interval for Beta-distributed pass rates, 4 or 64 samples of each problem
+    (scripts/simulate_intervals.py, 1000 rounds, standard error 0.007):
+
+    | problems | five ordinary shapes | mean 0.05, very skewed | mean 0.95, rare failures |
+    |---|---|---|---|
+    | 200 | 0.934 to 0.963 | 0.947 | 0.943 to 0.957 |
+    | 100 | 0.941 to 0.966 | 0.952 to 0.957 | 0.944 to 0.954 |
+    | 30 | 0.929 to 0.973 | 0.907 to 0.961 | 0.852 to 0.965 |
+
+    So with 30 problems nearly all solved (or nearly none), read the far bound with caution: the rare failures
+    that would widen it may not be among them.
 
     Raises:
         ValueError: for no values, NaN, or a value outside the bounds.
 
-    Source: Efron 1987 (BCa); Hesterberg 2015, "What teachers should know about the bootstrap", section 4
+    Source: Efron 1987 (BCa); Hesterberg 2015, "What teachers should know about the bootstrap"
     (expanded percentiles: the t quantile and n - 1 put back).
     """
     import numpy as np
@@ -249,7 +259,7 @@ def paired_interval(a: "ArrayLike", b: "ArrayLike", level: float = 0.95, seed: i
     """Mean of a - b over the same problems in the same order, values in [0, 1], with its interval.
 
     Much narrower than two single intervals: what is hard for both models cancels. Raises as `interval` does,
-    and ValueError where the lengths differ.
+    and ValueError where the lengths differ. Measured coverage: as `interval`'s, within 0.02.
     """
     import numpy as np
 

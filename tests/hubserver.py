@@ -1,8 +1,8 @@
 """A small Hub on localhost, read only: repositories, commits, refs and files over real HTTP.
 
-It answers what `huggingface_hub` and `datasets` ask when they resolve, list and download, so that tests run the
-real client with no account and no network. Set HF_ENDPOINT to its `url` and HF_HUB_DISABLE_XET=1 before either
-library is imported (in a subprocess, that is).
+It answers what `huggingface_hub` and `datasets` ask when they resolve, list and download, so that tests run
+the real client with no account and no network. Set HF_ENDPOINT to its `url` and HF_HUB_DISABLE_XET=1 before
+either library is imported (in a subprocess, that is).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 DATE = "2026-01-02T03:04:05.000Z"
 Files = dict[str, bytes]
@@ -53,7 +53,7 @@ class HubServer:
         self.url = f"http://127.0.0.1:{self._http.server_port}"
 
     def commit(self, kind: str, name: str, files: Files, *refs: str) -> str:
-        """Add a commit with exactly these files and point main and `refs` to it; returns its 40 hex digits."""
+        """Add a commit of exactly these files, and point main and `refs` to it; returns its 40 hex digits."""
         repository = self.repositories.setdefault((kind, name), Repository(name))
         content = [[path, hashlib.sha1(body).hexdigest()] for path, body in sorted(files.items())]
         sha = hashlib.sha1(json.dumps([name, len(repository.commits), content]).encode()).hexdigest()
@@ -76,7 +76,7 @@ class HubServer:
 class _Refused(Exception):
     def __init__(self, status: HTTPStatus, code: str, commit: str = "") -> None:
         self.status = status
-        self.headers = {"X-Error-Code": code, "X-Error-Message": code} | ({"X-Repo-Commit": commit} if commit else {})
+        self.headers = {"X-Error-Code": code, "X-Error-Message": code, "X-Repo-Commit": commit}
 
 
 API = re.compile(r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)(?P<rest>/.*)?")
@@ -114,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         if found := API.fullmatch(url.path):
             repository = self._repository(found["kind"], found["name"])
-            return _json(self._api(found["kind"], repository, found["rest"] or "", parse_qs(url.query), body))
+            return _json(self._api(repository, found["rest"] or "", parse_qs(url.query), body))
         if found := FILE.fullmatch(url.path):
             repository = self._repository("dataset" if found["kind"] else "model", found["name"])
             return self._file(repository, unquote(found["rev"]), unquote(found["path"]))
@@ -130,25 +130,29 @@ class _Handler(BaseHTTPRequestHandler):
         header = self.headers.get("Authorization", "")
         return header.removeprefix("Bearer ") if header.startswith("Bearer ") else None
 
-    def _api(self, kind: str, repository: Repository, rest: str, query: dict[str, list[str]], body: bytes) -> Any:
-        _, verb, rev, *path = map(unquote, (*rest.split("/"), "", "")) if rest else ("", "", "", "")
+    def _api(self, repository: Repository, rest: str, query: dict[str, list[str]], body: bytes) -> Any:
+        _, verb, rev, *path = map(unquote, f"{rest}///".split("/"))
         if verb in ("", "revision"):
             return _info(repository, _sha(repository, rev or "main"))
         if verb == "refs":
-            branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": s} for n, s in repository.refs.items()]
+            branches = [
+                {"name": n, "ref": f"refs/heads/{n}", "targetCommit": s} for n, s in repository.refs.items()
+            ]
             return {"branches": branches, "tags": [], "converts": [], "pullRequests": []}
         files = repository.commits[_sha(repository, rev)]
         if verb == "tree":
-            return _tree(files, "/".join(filter(None, path)), recursive=query.get("recursive", [""])[0].lower() == "true")
+            recursive = query.get("recursive", [""])[0].lower() == "true"
+            return _tree(files, "/".join(filter(None, path)), recursive=recursive)
         if verb == "paths-info":
             wanted = parse_qs(body.decode()).get("paths", [])
-            return [entry for path in wanted for entry in _tree(files, "", recursive=True) if entry["path"] == path]
+            return [entry for entry in _tree(files, "", recursive=True) if entry["path"] in wanted]
         raise _Refused(HTTPStatus.NOT_FOUND, "EntryNotFound")
 
     def _file(self, repository: Repository, rev: str, path: str) -> Answer:
         sha = _sha(repository, rev)
         if repository.gated_token not in (None, self._token()):
-            raise _Refused(HTTPStatus.FORBIDDEN if self._token() else HTTPStatus.UNAUTHORIZED, "GatedRepo", sha)
+            status = HTTPStatus.FORBIDDEN if self._token() else HTTPStatus.UNAUTHORIZED
+            raise _Refused(status, "GatedRepo", sha)
         if path not in repository.commits[sha]:
             raise _Refused(HTTPStatus.NOT_FOUND, "EntryNotFound", sha)
         body = repository.commits[sha][path]
@@ -195,8 +199,10 @@ def _tree(files: Files, folder: str, *, recursive: bool) -> list[dict[str, Any]]
     if folder and not inside:
         raise _Refused(HTTPStatus.NOT_FOUND, "EntryNotFound")
     folders = sorted({p[:i] for p in inside for i, c in enumerate(p) if c == "/" and i > len(prefix)})
-    entries: list[dict[str, Any]] = [{"type": "directory", "path": p, "oid": _oid(p.encode()), "size": 0} for p in folders]
-    entries += [{"type": "file", "path": p, "oid": _oid(b), "size": len(b)} for p, b in sorted(inside.items())]
+    entries: list[dict[str, Any]] = [
+        *({"type": "directory", "path": p, "oid": _oid(p.encode()), "size": 0} for p in folders),
+        *({"type": "file", "path": p, "oid": _oid(b), "size": len(b)} for p, b in sorted(inside.items())),
+    ]
     return entries if recursive else [e for e in entries if "/" not in e["path"].removeprefix(prefix)]
 
 

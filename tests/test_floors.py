@@ -12,12 +12,12 @@ PACKAGE = Path(distillkit.__file__).parent
 # Highest first; within a floor a module may import what stands to its right.
 FLOORS = [
     ["cli"],
-    ["session", "plan", "check", "apply", "housekeeping", "runner", "launch", "launch_imports"],
+    ["session", "plan", "check", "apply", "housekeeping", "runner", "launch"],
     ["wiring", "recipe", "lock", "shipped"],
     ["stages"],
     ["training", "toy"],
     ["publication", "report", "show", "run_folder", "scoring", "sampling", "verifiers", "hub"],
-    ["engines", "measures", "reader", "executor", "events", "artifact", "budget", "worker", "pool"],
+    ["engines", "measures", "reader", "executor", "events", "artifact", "budget", "pool", "worker"],
     ["trace", "stats", "spec"],
     ["text", "errors"],
 ]

@@ -214,9 +214,9 @@ def test_an_edited_file_is_refused(tmp_path: Path) -> None:
     path.write_text("def act(item):\n    return 1\n")
     digest = file_digest(path)
     path.write_text("def act(item):\n    return 2\n")
-    with Pool(user_function, (str(path), "act", digest), workers=1, cpu_s=1) as pool:
-        with pytest.raises(StartError, match="changed while it was in use"):
-            pool.map([1])
+    pool = Pool(user_function, (str(path), "act", digest), workers=1, cpu_s=1)
+    with pool, pytest.raises(StartError, match="changed while it was in use"):
+        pool.map([1])
 
 
 def test_shared_pools_are_one_per_setting(file: Path) -> None:
@@ -239,7 +239,8 @@ def test_no_worker_outlives_a_killed_parent(file: Path, tmp_path: Path) -> None:
         from distillkit.spec import file_digest
         from distillkit.worker import user_function
         from pathlib import Path
-        pool = Pool(user_function, ({str(file)!r}, "act", file_digest(Path({str(file)!r}))), workers=1, cpu_s=9999)
+        file = {str(file)!r}
+        pool = Pool(user_function, (file, "act", file_digest(Path(file))), workers=1, cpu_s=9999)
         [pid] = pool.map(["pid"])
         Path({str(log)!r}).write_text(str(pid) + ".")
         pool.map(["big power"])
@@ -274,3 +275,19 @@ def test_any_json_comes_back_as_it_was(make_pool: Make) -> None:
         assert pool.map(items) == json.loads(json.dumps(items))
 
     check()
+
+
+def test_what_a_worker_started_dies_with_it(tmp_path: Path) -> None:
+    """A grader that runs a compiler, say, and then runs out of time."""
+    log, path = tmp_path / "pid", tmp_path / "parent.py"
+    path.write_text(
+        "import subprocess\n"
+        "def act(log):\n"
+        "    child = subprocess.Popen(['sleep', '1000'])\n"
+        "    with open(log, 'a') as file: file.write(f'{child.pid} ')\n"
+        "    while True: pass\n"
+    )
+    with Pool(user_function, (str(path), "act", file_digest(path)), workers=1, cpu_s=0.3) as pool:
+        [result] = pool.map([str(log)])
+    assert isinstance(result, Failure) and result.cause == "cpu"
+    assert [gone(int(pid)) for pid in log.read_text().split()] == [True]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -274,7 +275,7 @@ def test_scripts(text: str, expected: list[tuple[str, int, int]] | None) -> None
 def test_runs_are_in_order_and_hold_every_word(text: str) -> None:
     runs = scripts(text)
     assert all(0 <= start < end <= len(text) for _, start, end in runs)
-    for (left, _, left_end), (right, right_start, _) in zip(runs, runs[1:], strict=False):
+    for (left, _, left_end), (right, right_start, _) in pairwise(runs):
         assert left_end <= right_start and left != right
     edges = [0, *(edge for run in runs for edge in run[1:]), len(text)]
     assert not any(words(text[a:b]) for a, b in zip(edges[::2], edges[1::2], strict=True))

@@ -23,14 +23,12 @@ from distillkit.engines.base import (
     encode,
     require_context,
     require_model,
-    text_of,
     too_long,
     unreadable,
 )
 from distillkit.errors import EngineError
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from distillkit.measures.base import Labels, Measure
 from distillkit.measures.detector import Detector, detect
-from distillkit.measures.latin import LONG_SENTENCE, SURE, WORD, Segment, function_words, insert, segments
+from distillkit.measures.latin import LONG_SENTENCE, WORD, Segment, function_words, insert, segments
 from distillkit.measures.prose import prose
 from distillkit.text import scripts, words
 from distillkit.trace import Trace
@@ -67,7 +67,7 @@ class Language(Measure):
     KEYS: ClassVar[dict[str, str]] = {
         "target": "language that the share is of",
         "share": "target-language words / all words, from 0 to 1; 1.0 for no words",
-        "foreign": "segments in another language: start, end, language ('und': not told), text (its beginning)",
+        "foreign": "segments in another language: start, end, language (or 'und'), text (its beginning)",
         "mixed": "whether there are words of two or more languages",
     }
 
@@ -75,7 +75,7 @@ class Language(Measure):
     target: Annotated[str, Field(pattern=r"^(auto|[a-z]{2,3})$")] = "en"
     """ISO 639 code for traces that name none; auto: the language of most of a trace's words."""
     detector: Detector = "py3langid"
-    """What is asked about long sentences almost without function words of the target; none: they are the target's."""
+    """Asked about sentences almost without function words of the target; none: those are the target's."""
 
     def measure(self, trace: Trace) -> Labels:
         text = trace.text
@@ -142,14 +142,11 @@ def _latin_language(found: list[str], detector: Detector) -> str:
     signs = function_words(found)
     if signs:
         return max(signs, key=lambda language: (signs[language], language == "en"))
-    if len(found) >= LONG_SENTENCE:
-        language, probability = detect(" ".join(found), detector)
-        return language if probability >= SURE else "und"
-    return "und"
+    return detect(" ".join(found), detector) if len(found) >= LONG_SENTENCE else "und"
 
 
 def _runs(clean: str, own: tuple[str, ...]) -> list[tuple[str, int, int]]:
-    """Runs of one script; a stretch of Chinese characters and kana is kana (Japanese) unless Chinese is the target."""
+    """Runs of one script; Chinese characters beside kana are Japanese, unless the target owns them."""
     if clean.isascii():
         return [("latin", 0, len(clean))]
     runs: list[tuple[str, int, int]] = []

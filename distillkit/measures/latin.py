@@ -6,9 +6,9 @@ Viterbi path over a handful of languages, linear in the text.
 """
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby, pairwise
 
@@ -26,18 +26,17 @@ _PAUSE = re.compile(r"[,;:()\[\]\u2013\u2014]")
 _BREAKS = (re.compile(r"[.!?\u2026](?=\s)|\n"), _STOP, _PAUSE)
 """Sentence ends, formulas and pauses: the better places first."""
 
-LONG_SENTENCE = 6
+LONG_SENTENCE = 4
 """Words from which a detector is asked ..."""
 FEW_FUNCTION_WORDS = 0.12
-"""... where fewer of them than this share are function words of the target ..."""
-SURE = 0.95
-"""... and believed from this probability."""
+"""... where fewer of them than this share are function words of the target."""
 
 # Formula names in lower case: no sign of a language in a text of another script.
-_MATH = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log exp lim max min sup inf gcd lcm mod det deg dim"
-    " ker arg sqrt frac cdot times text boxed pmod".split()
+_FORMULA = (
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log exp lim max min sup inf gcd lcm mod det"
+    " deg dim ker arg sqrt frac cdot times text boxed pmod"
 )
+_MATH = frozenset(_FORMULA.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,24 +106,33 @@ def segments(clean: str, start: int, end: int, target: str, detector: Detector) 
     For a target without a list of function words only the detector can tell.
     """
     own, other = _words_of(target)
-    total, foreign, open_spans = 0, 0, []
-    lexicon = _lexicon()
+    total = weight = 0
+    unclear: list[Segment] = []
     for left, right in sentences(clean[start:end]):
         found = WORD.findall(clean[start + left : start + right].lower())
         total += len(found)
-        foreign += sum(lexicon[word][1] for word in other.intersection(found)) if own else 0
-        if len(found) >= LONG_SENTENCE and sum(word in own for word in found) < FEW_FUNCTION_WORDS * len(
-            found
-        ):
-            open_spans.append((start + left, start + right, found))
-    cut = _cut(clean, start, end, target) if foreign >= 2 else []
-    if detector != "none":
-        for left, right, found in open_spans:
-            if not any(segment.start < right and left < segment.end for segment in cut):
-                language, probability = detect(" ".join(found), detector)
-                if language not in (target, "und") and probability >= SURE:
-                    cut.append(Segment(left, right, language, len(found)))
-    return total, cut
+        weight += sum(_lexicon()[word][1] for word in other.intersection(found))
+        few = FEW_FUNCTION_WORDS * len(found)
+        if len(found) >= LONG_SENTENCE and sum(word in own for word in found) < few:
+            unclear.append(Segment(start + left, start + right, "und", len(found)))
+    cut = _cut(clean, start, end, target) if own and weight > 1 else []
+    return total, cut + _ask(clean, unclear, cut, target, detector)
+
+
+def _ask(
+    clean: str, unclear: list[Segment], cut: list[Segment], target: str, detector: Detector
+) -> list[Segment]:
+    """The sentences that a detector finds foreign, of those that touch no segment of the sorted `cut`."""
+    ends = [segment.end for segment in cut]
+    asked = []
+    for sentence in unclear:
+        later = bisect_right(ends, sentence.start)
+        if later < len(cut) and cut[later].start < sentence.end:
+            continue
+        language = detect(" ".join(WORD.findall(clean, sentence.start, sentence.end)).lower(), detector)
+        if language not in (target, "und"):
+            asked.append(replace(sentence, language=language))
+    return asked
 
 
 def _cut(clean: str, start: int, end: int, target: str) -> list[Segment]:
@@ -139,11 +147,10 @@ def _cut(clean: str, start: int, end: int, target: str) -> list[Segment]:
         before, first = first, first + len(part)
         if language == target or not _is_evidence(part, language, target):
             continue
-        left = (
-            _after(clean, signs[before - 1].end, part[0].start)
-            if before
-            else _after(clean, start, part[0].start, start)
-        )
+        if before:
+            left = _after(clean, signs[before - 1].end, part[0].start, otherwise=part[0].start)
+        else:
+            left = _after(clean, start, part[0].start, otherwise=start)
         right = _before(clean, part[-1].end, signs[first].start) if first < len(signs) else end
         lower, upper = bisect_left(starts, left), bisect_left(starts, right)
         cut.append(Segment(found[lower].start(), found[upper - 1].end(), language, upper - lower))
@@ -151,7 +158,7 @@ def _cut(clean: str, start: int, end: int, target: str) -> list[Segment]:
 
 
 def _signs(clean: str, found: list[re.Match[str]]) -> list[_Sign]:
-    """The function words; acronyms and capitalised words inside a sentence ("van der Waals, De Moivre") are names."""
+    """The function words; acronyms, and capitals inside a sentence ("the De Moivre formula"), are names."""
     lexicon, signs, before = _lexicon(), [], -1
     for match in found:
         raw = match[0]
@@ -196,13 +203,13 @@ def _price(clean: str, start: int, end: int) -> float:
     return _EASY if _PAUSE.search(clean, start, end) else _HARD
 
 
-def _after(clean: str, start: int, end: int, otherwise: int | None = None) -> int:
-    """Where a foreign segment begins between two signs: behind the last sentence end, else stop, else pause."""
+def _after(clean: str, start: int, end: int, otherwise: int) -> int:
+    """Where a foreign segment begins between two signs: behind the last sentence end, else stop or pause."""
     for pattern in _BREAKS:
         stops = list(pattern.finditer(clean, start, end))
         if stops:
             return stops[-1].end()
-    return end if otherwise is None else otherwise
+    return otherwise
 
 
 def _before(clean: str, start: int, end: int) -> int:

@@ -1,8 +1,8 @@
 r"""The prose of a trace: everything that is no natural language is blanked out, offsets kept.
 
-Every detector takes `\frac{a}{b}` for Catalan and `sin(x)` for Spanish, so formulas, code, links, identifiers and
-short quotations go before any language is measured. Each pattern ends at a paragraph's end at the latest (a
-fence at the text's end), so that an unclosed one costs no more than a closed one.
+Every detector takes `\frac{a}{b}` for Catalan and `sin(x)` for Spanish, so formulas, code, links, identifiers
+and short quotations go before any language is measured. Each pattern ends with the paragraph at the latest (a
+fence with the text), so that an unclosed one costs no more than a closed one.
 """
 
 import re
@@ -39,12 +39,12 @@ _NOT_PROSE = re.compile(f"(?P<block>{_BLOCK})|{_INLINE}")
 def prose(text: str) -> str:
     """The text with code, LaTeX, links, tags, identifiers and quotations of at most 120 characters blanked.
 
-    The same length as `text`, so that offsets hold; a block (fence, display formula) becomes blank lines. Curly
-    apostrophes become straight.
+    The same length as `text`, so that offsets hold; a block (fence, display formula) starts a new
+    line. Curly apostrophes become straight.
     """
     return _NOT_PROSE.sub(_blank, text).replace("\u2019", "'")
 
 
 def _blank(match: re.Match[str]) -> str:
-    length = match.end() - match.start()
-    return "\n" * length if match["block"] else " " * length
+    blank = " " * (match.end() - match.start() - 1)
+    return f"\n{blank}" if match["block"] else f" {blank}"

@@ -1,8 +1,8 @@
 r"""What makes a trace hard to read: walls of text, code, markdown, broken markup, garbage characters.
 
 DeepSeek-R1 "filtered out chain-of-thought with mixed languages, long paragraphs, and code blocks" and asked
-for short paragraphs without markdown (arXiv:2501.12948v2, supplement B.3.3). It published no thresholds: every
-number of the preset below is ours.
+for short paragraphs without markdown (arXiv:2501.12948v2, supplement B.3.3). It published no thresholds:
+every number of the preset below is ours.
 """
 
 import re

@@ -5,6 +5,7 @@ that reflection does not by itself mean higher accuracy), and R1's list holds ev
 """
 
 import re
+from collections import Counter
 from typing import ClassVar, Literal
 
 from distillkit.measures.base import Labels, Measure
@@ -35,13 +36,17 @@ WORDS: dict[str, tuple[str, ...]] = {
 
 
 def _pattern(phrases: tuple[str, ...]) -> re.Pattern[str]:
-    """Whole words, any case, the longest phrase first."""
+    """Whole words in any case, longest phrase first; ASCII, so that a Chinese neighbour ends a word."""
     longest = sorted(phrases, key=len, reverse=True)
-    return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest))})(?!\w)", re.IGNORECASE)
+    return re.compile(rf"\b(?<!-)(?:{'|'.join(map(re.escape, longest))})\b", re.IGNORECASE | re.ASCII)
 
 
-_LISTS = {name: _pattern(phrases) for name, phrases in WORDS.items()}
 _ANY = _pattern(tuple(phrase for phrases in WORDS.values() for phrase in phrases))
+_WITHIN = {  # "check again" is a phrase of one list and holds a word of the other
+    phrase: {name: len(_pattern(phrases).findall(phrase)) for name, phrases in WORDS.items()}
+    for listed in WORDS.values()
+    for phrase in listed
+}
 
 
 class Reflection(Measure):
@@ -60,6 +65,7 @@ class Reflection(Measure):
     kind: Literal["reflection"] = "reflection"
 
     def measure(self, trace: Trace) -> Labels:
-        positions = [match.start() for match in _ANY.finditer(trace.text)]
-        counts = {name: len(pattern.findall(trace.text)) for name, pattern in _LISTS.items()}
-        return {"count": len(positions), **counts, "positions": positions}
+        found = list(_ANY.finditer(trace.text))
+        tally = Counter(match[0].lower() for match in found)
+        counts = {name: sum(n * _WITHIN[phrase][name] for phrase, n in tally.items()) for name in WORDS}
+        return {"count": len(found), **counts, "positions": [match.start() for match in found]}

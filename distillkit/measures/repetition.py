@@ -18,7 +18,7 @@ MIN_LOOPS = 3
 MIN_LOOP_CHARS = 40
 """Below this a repeated tail is an ellipsis, a rule or a number, not a loop."""
 
-# Numbers and signs count here ("3 + 4 = 7 so" is no repeat of "1 + 2 = 3 so"); Chinese and Japanese go by character.
+# Numbers and signs count ("3 + 4 = 7 so" is no repeat of "1 + 2 = 3 so"); Chinese and Japanese by character.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\s\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 
 
@@ -28,7 +28,7 @@ class Repetition(Measure):
     KEYS: ClassVar[dict[str, str]] = {
         "ngram_share": "share of word n-grams that have occurred before in the text",
         "line_share": "share of non-blank lines that have occurred before in the text",
-        "tail_loop": "characters of a tail that repeats one period at least 3 times, from 40 characters; else 0",
+        "tail_loop": "characters of the tail that repeats one period 3 times or more; 0 below 40",
         "tail_period": "characters of that period; 0 where there is none",
     }
 
@@ -56,7 +56,7 @@ def _repeated(items: list[str] | list[tuple[str, ...]]) -> float:
 
 
 def tail_loop(text: str) -> tuple[int, int]:
-    """Length of the longest tail that repeats one period at least MIN_LOOPS times, and that period; else (0, 0).
+    """Length of the longest tail that repeats one period MIN_LOOPS times, and that period; else (0, 0).
 
     The tail need not begin or end with a whole period. Source: the border of a prefix gives its period
     (Knuth, Morris and Pratt 1977), here on the reversed end of the text.
@@ -77,7 +77,7 @@ def tail_loop(text: str) -> tuple[int, int]:
 
 
 def _follow(text: str, length: int, period: int) -> int:
-    """The loop's length where it fills the window: on as long as each character equals the one a period later."""
+    """Length of a loop that fills the window: it goes on while a character equals the one a period later."""
     start = len(text) - length
     while start >= period and text[start - period : start] == text[start : start + period]:
         start -= period

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from distillkit.artifact import Artifact, Manifest, Model, Row, Store, Writer, link_or_copy, shard_of
+from distillkit.artifact import Artifact, Counts, Manifest, Model, Row, Store, Writer, link_or_copy, shard_of
 from distillkit.errors import StageError
 from distillkit.events import Progress, silent
 from distillkit.executor import Executor, Inline
 from distillkit.reader import View
-from distillkit.spec import EXECUTION, Strict, digest, identity
+from distillkit.spec import EXECUTION, Execution, Strict, digest, identity
 from distillkit.trace import Problem, Trace, problem_of, trace_of
 from distillkit.verifiers import AnyVerifier
 
@@ -31,7 +31,7 @@ PAIRS, WEIGHTS, SCORES, PUBLICATION = "pairs", "weights", "scores", "publication
 
 
 @dataclass(frozen=True)
-class Wire:
+class Wire(Execution):
     """Marks a field that names earlier stages (a name, a list of names, or a dict by name).
 
     takes: artifact types that fit.
@@ -39,12 +39,19 @@ class Wire:
         label artifact over the same text, "none".
     external: names that are no stage are allowed too (a model on the Hub or in a folder, a benchmark).
     heldout: held-out problems are welcome (elsewhere they are refused).
+    named: the names are part of what comes out (scores by model), and so of the identity; else only the
+        contents behind them are.
     """
 
     takes: tuple[str, ...]
     default: str = "nearest"
     external: bool = False
     heldout: bool = False
+    named: bool = False
+
+    @property
+    def outside(self) -> bool:  # type: ignore[override]
+        return not self.named
 
 
 @dataclass(frozen=True)
@@ -170,16 +177,24 @@ class Labeler(Stage):
     PARALLEL: ClassVar[bool] = True
     """Whether shards may run in several processes (not where the stage has workers of its own)."""
 
-    input: Annotated[str | None, Wire((TRACES, SELECTION)), EXECUTION] = None
+    input: Annotated[str | None, Wire((TRACES, SELECTION))] = None
     """Stage whose traces are labelled; left out: the nearest earlier one."""
 
-    def schema(self) -> "pa.Schema":
+    def label_schema(self) -> "pa.Schema":
         """Arrow schema of the labels; the first column is `id`."""
         raise NotImplementedError
 
     def label(self, traces: list[Trace], verifiers: dict[str, AnyVerifier]) -> list[Row]:
         """One row of labels per trace, in order; gets all traces of a problem together."""
         raise NotImplementedError
+
+    def counts(self, labels: list[Row]) -> Counts:
+        """What the manifest counts of a shard's labels."""
+        return {}
+
+    def lasting(self, labels: list[Row]) -> bool:
+        """Whether a shard's labels may be taken again by another run: not where the machine's load decided one."""
+        return True
 
     def run(self, job: Job) -> None:
         view = job.view()
@@ -223,7 +238,9 @@ def label_shard(task: ShardTask) -> int:
     traces = [trace_of(row) for row in task.view.shard(task.shard, labels=False)]
     labels = task.stage.label(traces, task.verifiers)
     rows = [{"id": trace.id, **label} for trace, label in zip(traces, labels, strict=True)]
-    shard = task.out.write(task.shard, rows, task.stage.schema())
+    shard = task.out.write(task.shard, rows, task.stage.label_schema(), counts=task.stage.counts(labels))
+    if not task.stage.lasting(labels):
+        return len(rows)
     cached.parent.mkdir(parents=True, exist_ok=True)
     temporary = cached.with_suffix(f".{task.shard}.part")
     link_or_copy(task.out.path / shard.file, temporary)

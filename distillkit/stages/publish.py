@@ -20,7 +20,7 @@ from distillkit.publication import Portrait, front_matter, funnel_rows, lineage,
 from distillkit.reader import View
 from distillkit.report import plots
 from distillkit.show import scores_of
-from distillkit.spec import EXECUTION, canonical
+from distillkit.spec import canonical
 from distillkit.stages.base import LABELS, PUBLICATION, SCORES, SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
 from distillkit.trace import JSON_COLUMNS
 
@@ -37,11 +37,11 @@ class Publish(Stage):
     MAKES: ClassVar[str] = PUBLICATION
 
     kind: Literal["publish"] = "publish"
-    input: Annotated[str | None, Wire((SELECTION, TRACES, WEIGHTS)), EXECUTION] = None
+    input: Annotated[str | None, Wire((SELECTION, TRACES, WEIGHTS))] = None
     """Stage whose rows or weights are published; left out: the nearest earlier one."""
-    labels: Annotated[list[str], Wire((LABELS,), default="labels"), EXECUTION] = Field(default_factory=list)
+    labels: Annotated[list[str], Wire((LABELS,), default="labels")] = Field(default_factory=list)
     """Label stages whose columns go with the rows; left out: all over the same text."""
-    scores: Annotated[str | None, Wire((SCORES,), default="none"), EXECUTION] = None
+    scores: Annotated[str | None, Wire((SCORES,), default="none")] = None
     """Evaluation whose table stands in the card."""
     repository: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
     """Name of the repository, with or without its owner."""

@@ -3,5 +3,5 @@
 from pathlib import Path
 
 BASE = Path(__file__).parent / "base"
-"""Folder of the shipped base (`toy:base` in a recipe): a Qwen3 of 2 layers and width 128 in float32, safetensors,
-with its word-level tokenizer and chat template. Made by `scripts/make_toy.py`; it mostly guesses and can reason."""
+"""Folder of the shipped base, `toy:base` in a recipe: a Qwen3 of 2 layers and width 128 in float32, with its
+word-level tokenizer and chat template. Made by `scripts/make_toy.py`. It mostly guesses, but can reason."""

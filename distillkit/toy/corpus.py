@@ -17,16 +17,7 @@ Style = Literal["english", "chinese", "switching"]
 CONNECTIVES = {"english": ("so", "then", "next"), "chinese": ("所以", "然后", "接着")}
 WAIT = {"english": "wait", "chinese": "等等"}
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-WORDS = (
-    *TAGS,
-    *"0123456789",
-    "+",
-    "-",
-    "=",
-    *CONNECTIVES["english"],
-    *CONNECTIVES["chinese"],
-    *WAIT.values(),
-)
+WORDS = (*TAGS, *"0123456789+-=", *CONNECTIVES["english"], *CONNECTIVES["chinese"], *WAIT.values())
 """Every word that a prompt or a completion is made of; words are separated by single spaces."""
 
 
@@ -46,7 +37,7 @@ class Corpus:
     slips: float = 0.04
     """Steps with a wrong result ..."""
     noticed: float = 0.5
-    """... and of those the share that is put right at once (`wait`); the rest is carried on to a wrong answer."""
+    """... and of those the share put right at once (`wait`); the rest is carried on to a wrong answer."""
     terms: tuple[int, int] = (3, 8)
 
     def pairs(self, rng: random.Random) -> Iterator[tuple[str, str]]:

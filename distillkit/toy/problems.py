@@ -18,9 +18,10 @@ LONGEST = 12
 
 
 def generate(count: int, seed: int, split: Split, terms: tuple[int, int] = (3, 8)) -> list[Problem]:
-    """`count` different chains of one split, in random order, as evenly spread over the lengths as they exist.
+    """`count` different chains of one split in random order, spread over the lengths as evenly as they exist.
 
-    Equal arguments give equal problems. `reference` is the answer, one digit as text; `extra["terms"]` the length.
+    Equal arguments give equal problems. `reference` is the answer, a digit as text; `extra["terms"]` the
+    length.
 
     Raises:
         RecipeError: `terms` is not a range within 2 to 12, or fewer than `count` such chains exist.
@@ -33,10 +34,8 @@ def generate(count: int, seed: int, split: Split, terms: tuple[int, int] = (3, 8
         share = (count - len(chains)) // (longest + 1 - length)
         chains += _draw(share, length, split, random.Random(seed_of("toy", seed, split, length)))
     if len(chains) < count:
-        raise RecipeError(
-            f"toy problems: {count} asked for, but only {len(chains)} {split} chains of {shortest} to {longest} "
-            "terms exist; ask for fewer (count) or for longer ones (terms)"
-        )
+        exist = f"only {len(chains)} {split} chains of {shortest} to {longest} terms exist"
+        raise RecipeError(f"toy problems: {count} asked for, but {exist}; lower count or widen terms")
     random.Random(seed_of("toy", seed, split)).shuffle(chains)
     return [_problem(chain, split) for chain in chains]
 

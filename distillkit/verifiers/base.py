@@ -20,8 +20,6 @@ class Verifier(Strict):
 
     votes: ClassVar[bool] = True
     """Whether `same` can tell two answers apart; without it there is no cons@k."""
-    foreign: ClassVar[bool] = False
-    """Whether it runs code of the recipe's author; such a recipe needs `run --trust`."""
 
     kind: str
     marker: str | None = None
@@ -64,6 +62,10 @@ class Verifier(Strict):
     def check_references(self, references: Sequence[Any]) -> list[str | None]:
         """`check_reference` of each, in order; far cheaper than one by one where workers check."""
         return [None for _ in references]
+
+    def foreign(self) -> list[str]:
+        """What in it would run code of the recipe's author, one phrase each."""
+        return []
 
     def close(self) -> None:
         """End worker processes; the next grading starts them again."""

@@ -164,7 +164,7 @@ def _complaint(written: str | None, gold: str | None, reasons: dict[str, str]) -
         return NO_ANSWER_IN_IT
     if gold and not reasons[gold]:
         return None
-    return f"math-verify cannot read {written[:80]!r}, or does not find it equal to itself"
+    return f"math-verify cannot read {(gold or written)[:80]!r}, or does not find it equal to itself"
 
 
 def comparer() -> Callable[[Sequence[str | None]], bool]:

@@ -34,7 +34,6 @@ class Python(Verifier):
     """Runs `function` of `file` on each trace: {kind: python, file: my_verifier.py, function: grade}."""
 
     votes: ClassVar[bool] = False
-    foreign: ClassVar[bool] = True
 
     kind: Literal["python"] = "python"
     file: SourceFile
@@ -58,6 +57,9 @@ class Python(Verifier):
         if crashes:
             log.warning("%s: failed on %d of %d rows: %s", self.file, len(crashes), len(results), crashes[0])
         return [_verdict(result, answer) for result, (_, answer) in zip(results, answered, strict=True)]
+
+    def foreign(self) -> list[str]:
+        return [f"runs {self.function}() of {self.file}"]
 
     def probe(self, trace: Trace) -> Verdict:
         """The verdict on one row, as a trial before a run.

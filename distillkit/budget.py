@@ -1,0 +1,430 @@
+"""What a stage costs before it runs: tokens, GPU-hours, memory, disk and money, by one estimator.
+
+Good to a factor of about two, which is what a decision needs. Generation adds up what a decoding step reads
+and computes, training counts operations, and a model's size comes from its config or, failing that, its name.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from distillkit.spec import Strict
+
+
+class Gpu(NamedTuple):
+    """Peak figures of one GPU: memory in GB, its bandwidth in GB/s, dense bf16 tensor TFLOP/s."""
+
+    memory_gb: float
+    bandwidth_gb_s: float
+    peak_tflops: float
+
+
+# NVIDIA's data sheets, SXM where there is one; their figures "with sparsity" halved. T4: fp16.
+GPUS = {
+    "b200": Gpu(180, 8000, 2250),
+    "h200": Gpu(141, 4800, 989),
+    "h100": Gpu(80, 3350, 989),
+    "a100": Gpu(80, 2039, 312),
+    "a100_40gb": Gpu(40, 1555, 312),
+    "l40s": Gpu(48, 864, 362),
+    "a10": Gpu(24, 600, 125),
+    "l4": Gpu(24, 300, 121),
+    "rtx5090": Gpu(32, 1792, 210),
+    "rtx4090": Gpu(24, 1008, 165),
+    "rtx3090": Gpu(24, 936, 71),
+    "t4": Gpu(16, 320, 65),
+}
+
+
+def _gigabytes(value: object) -> object:
+    """ "80GB", "80 GiB" or 80 as a number; anything else is left for pydantic to refuse."""
+    match = (
+        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:GB|GiB)?\s*", value, re.IGNORECASE)
+        if isinstance(value, str)
+        else None
+    )
+    return float(match[1]) if match else value
+
+
+GigaBytes = Annotated[
+    float,
+    BeforeValidator(_gigabytes),
+    Field(gt=0),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(GB|GiB)?\s*$"}]}
+    ),
+]
+
+
+class Budget(Strict):
+    """The machine that a recipe may use, and how much of it."""
+
+    gpus: int = Field(1, ge=1)
+    """Number of GPUs."""
+    gpu: Literal[
+        "b200",
+        "h200",
+        "h100",
+        "a100",
+        "a100_40gb",
+        "l40s",
+        "a10",
+        "l4",
+        "rtx5090",
+        "rtx4090",
+        "rtx3090",
+        "t4",
+    ] = "h100"
+    """Kind of GPU, for speed and price."""
+    gpu_memory: GigaBytes | None = None
+    """Memory of each GPU, such as 80GB; left out, what that kind has."""
+    gpu_hours: float | None = Field(None, gt=0)
+    """GPU-hours that the whole recipe may take (hours times GPUs); left out, no limit."""
+    money_per_gpu_hour: float | None = Field(None, ge=0)
+    """Price of one GPU for one hour, in any currency; left out, money is not estimated."""
+
+    @property
+    def memory_gb(self) -> float:
+        """Memory of one GPU."""
+        return self.gpu_memory or GPUS[self.gpu].memory_gb
+
+    def exceeded(self, cost: "Cost") -> list[str]:
+        """One line for each limit that `cost` crosses; empty where it fits."""
+        lines = []
+        if cost.memory_gb > self.memory_gb:
+            lines.append(
+                f"needs about {cost.memory_gb:.0f} GB on each GPU, and one has {self.memory_gb:.0f} GB"
+            )
+        if self.gpu_hours is not None and cost.gpu_hours > self.gpu_hours:
+            lines.append(
+                f"needs about {cost.gpu_hours:.0f} GPU-hours, and the budget is {self.gpu_hours:.0f}"
+            )
+        return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What something takes. The sum of two is one after the other: the larger memory, the rest added up."""
+
+    tokens: int = 0
+    """Tokens generated or trained on."""
+    gpu_hours: float = 0.0
+    """Hours times GPUs."""
+    memory_gb: float = 0.0
+    """Peak on each GPU."""
+    disk_gb: float = 0.0
+    money: float | None = None
+    """None where no price is known."""
+
+    def __add__(self, other: "Cost") -> "Cost":
+        known = [cost.money for cost in (self, other) if cost.money is not None]
+        return Cost(
+            self.tokens + other.tokens,
+            self.gpu_hours + other.gpu_hours,
+            max(self.memory_gb, other.memory_gb),
+            self.disk_gb + other.disk_gb,
+            sum(known) if known else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The size of a model, as far as costs depend on it."""
+
+    total: int
+    """Parameters."""
+    active: int
+    """Parameters that one token uses: fewer than `total` in a mixture of experts."""
+    bits: int
+    """Bits of a stored weight: 32, 16, 8 or 4."""
+    layers: int
+    hidden: int
+    vocabulary: int
+    cache_width: int
+    """Numbers that one token leaves in the key-value cache of one layer."""
+    source: Literal["config", "name"]
+    """Where this is from: a name gives the parameters, and the shape is guessed from them."""
+
+    @property
+    def weight_bytes(self) -> float:
+        return self.total * self.bits / 8
+
+    @property
+    def cache_bytes(self) -> float:
+        """Key-value cache of one token in bf16."""
+        return 2.0 * self.layers * self.cache_width
+
+
+def model_size(name: str, config: Mapping[str, Any] | None = None) -> Model | None:
+    """Size of a model from its config.json, else from its name; None where neither tells it.
+
+    Names count parameters ("Qwen2.5-Math-7B", "SmolLM2-135M", "Mixtral-8x7B"), active ones ("235B-A22B") and
+    bits ("-AWQ", "-GPTQ-Int4", "-FP8"). The last number that can be a size is taken.
+    """
+    if config is None:
+        return _of_name(name)
+    try:
+        total, active = parameters(config)
+    except KeyError:
+        return _of_name(name)
+    text = config.get("text_config", config)
+    return Model(
+        total,
+        active,
+        _config_bits(config),
+        text["num_hidden_layers"],
+        text["hidden_size"],
+        text["vocab_size"],
+        _cache_width(text),
+        "config",
+    )
+
+
+_SIZE = re.compile(r"(?<![\w.])(?:(?P<experts>\d+)x)?(?P<count>\d+(?:\.\d+)?)(?P<unit>[bBmM])(?![a-zA-Z])")
+_ACTIVE = re.compile(r"(?<![a-zA-Z])A(\d+(?:\.\d+)?)B(?![a-zA-Z])")
+_BITS = {
+    4: re.compile(r"awq|int4|nf4|4-?bit|w4a|mxfp4|nvfp4|gptq(?!.*int8)", re.IGNORECASE),
+    8: re.compile(r"int8|fp8|8-?bit|w8a", re.IGNORECASE),
+}
+# Mixtral 8x7B has 46.7 of 56 billion: attention is not repeated per expert; two of eight experts are active.
+_SHARED, _ACTIVE_OF_EIGHT = 46.7 / 56, 12.9 / 56
+
+
+def _of_name(name: str) -> Model | None:
+    sizes = list(_SIZE.finditer(name.rsplit("/", 1)[-1]))
+    if not sizes:
+        return None
+    size = sizes[-1]
+    total = float(size["count"]) * (1e9 if size["unit"] in "bB" else 1e6)
+    active = total
+    if size["experts"]:
+        whole = total * int(size["experts"])
+        total, active = whole * _SHARED, whole * _ACTIVE_OF_EIGHT
+    if written := _ACTIVE.search(name):
+        active = float(written[1]) * 1e9
+    bits = next((bits for bits, pattern in _BITS.items() if pattern.search(name)), 16)
+    # Shapes of the Llama and Qwen families: depth grows with the cube root, 12 hidden^2 weights a layer.
+    layers = max(2, round(18 * (total / 1e9) ** 0.35))
+    hidden = round(math.sqrt(total / (12 * layers)))
+    return Model(round(total), round(active), bits, layers, hidden, 150_000, min(2048, 2 * hidden), "name")
+
+
+def _config_bits(config: Mapping[str, Any]) -> int:
+    quantised = config.get("quantization_config") or {}
+    if quantised:
+        method = str(quantised.get("quant_method", ""))
+        return int(quantised.get("bits", 8 if "8" in method or quantised.get("load_in_8bit") else 4))
+    return 32 if str(config.get("dtype", config.get("torch_dtype"))).endswith("float32") else 16
+
+
+def _cache_width(config: Mapping[str, Any]) -> int:
+    if config.get("kv_lora_rank"):
+        return int(config["kv_lora_rank"] + config["qk_rope_head_dim"])
+    return 2 * _heads(config)[1] * _head_size(config)
+
+
+def _heads(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Query heads, key-value heads."""
+    heads = int(config["num_attention_heads"])
+    return heads, int(config.get("num_key_value_heads") or heads)
+
+
+def _head_size(config: Mapping[str, Any]) -> int:
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+
+
+def parameters(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Parameters (total, active per token) of a decoder from the fields of its config.json.
+
+    Exact for the Llama, Mistral, Qwen2, Qwen3, Mixtral, Qwen3-MoE and DeepSeek-V3 architectures, without
+    multi-token-prediction layers.
+
+    Raises:
+        KeyError: for a config that names its fields otherwise (GPT-2's n_embd).
+    """
+    config = config.get("text_config", config)
+    hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
+    embedding = int(config["vocab_size"]) * hidden * (1 if config.get("tie_word_embeddings") else 2)
+    common = embedding + hidden + layers * (_attention(config) + 2 * hidden)
+    experts = (
+        config.get("num_experts") or config.get("num_local_experts") or config.get("n_routed_experts") or 0
+    )
+    dense = 3 * hidden * int(config["intermediate_size"])
+    if not experts:
+        return common + layers * dense, common + layers * dense
+    dense_layers = int(config.get("first_k_dense_replace") or len(config.get("mlp_only_layers") or ()))
+    width = int(config.get("moe_intermediate_size") or config["intermediate_size"])
+    expert = 3 * hidden * width
+    always = hidden * experts + expert * int(config.get("n_shared_experts") or 0)
+    if shared := config.get("shared_expert_intermediate_size"):
+        always += 3 * hidden * int(shared) + hidden
+    if config.get("topk_method") == "noaux_tc":
+        always += experts  # DeepSeek-V3's correction bias
+    common += dense_layers * dense + (layers - dense_layers) * always
+    routed = (layers - dense_layers) * expert
+    return common + routed * experts, common + routed * int(config["num_experts_per_tok"])
+
+
+def _attention(config: Mapping[str, Any]) -> int:
+    """Parameters of one layer's attention, its own norms included."""
+    hidden, (heads, pairs) = int(config["hidden_size"]), _heads(config)
+    if rank := config.get("kv_lora_rank"):
+        plain, rotary, value = (int(config[f"{n}_head_dim"]) for n in ("qk_nope", "qk_rope", "v"))
+        query_rank = config.get("q_lora_rank")
+        into = hidden if query_rank is None else int(query_rank)
+        query = into * heads * (plain + rotary) + (0 if query_rank is None else hidden * into + into)
+        keys = hidden * (rank + rotary) + int(rank) + rank * heads * (plain + value)
+        return int(query + keys + heads * value * hidden)
+    size = _head_size(config)
+    weights = 2 * hidden * size * (heads + pairs)
+    family = str(config.get("model_type", ""))
+    if family.startswith("qwen2") or config.get("attention_bias"):
+        weights += size * (heads + 2 * pairs)
+    return weights + (2 * size if family.startswith("qwen3") else 0)
+
+
+SEQUENCES = 256
+"""Sequences that an engine decodes at once, memory allowing (vLLM's default)."""
+USABLE = 0.9
+"""Share of a GPU's memory that an engine takes."""
+STEP_OVERHEAD_S = 0.005
+COMPUTE_SHARE = 0.5
+"""Overhead of a decoding step and the share of the peak that its arithmetic reaches: fitted, see below."""
+ALLOWANCE = 2.0
+"""Hours billed over hours of full engines: loading, stragglers, restarts (FinePhrase: 14 days for 6)."""
+
+
+def tokens_per_second(model: Model, machine: Budget, mean_tokens: float, prompt_tokens: float = 200) -> float:
+    """Completion tokens per second of all GPUs together while the engine is full.
+
+    A decoding step reads all weights and the cache of every sequence, which holds its prompt and on average
+    half of its completion, and computes every new token and, shared out, its prompt. So long completions are
+    slow twice: more to read, and fewer fit. One sequence is taken to fit; `generation` says what it needs.
+
+    Fitted to datatrove's benchmark (vLLM 0.15 defaults, H100, documents rewritten, taken as 1,000 tokens each
+    way): within 20 % for Qwen3 0.6B to 32B and 30B-A3B, within 50 % for SmolLM2. Not checked on long traces,
+    where published campaigns took two to eight times as long (OpenThoughts3, OpenR1).
+    """
+    gpu, mean_tokens = GPUS[machine.gpu], max(mean_tokens, 1)
+    held_bytes = model.cache_bytes * (prompt_tokens + mean_tokens / 2)
+    room_bytes = machine.gpus * machine.memory_gb * 1e9 * USABLE - model.weight_bytes
+    sequences = max(1.0, min(SEQUENCES, room_bytes / held_bytes))
+    computed = sequences * (1 + prompt_tokens / mean_tokens)
+    reading_s = (model.weight_bytes + sequences * held_bytes) / (machine.gpus * gpu.bandwidth_gb_s * 1e9)
+    computing_s = 2 * model.active * computed / (machine.gpus * gpu.peak_tflops * 1e12 * COMPUTE_SHARE)
+    return sequences / (reading_s + computing_s + STEP_OVERHEAD_S)
+
+
+TEXT_BYTES = 2.0
+"""Disk for one token of text with its labels: four characters, compressed to a half."""
+
+
+def generation(
+    model: Model, machine: Budget, completions: int, mean_tokens: float, prompt_tokens: float = 200
+) -> Cost:
+    """Cost of sampling `completions` of `mean_tokens` each; its memory holds the weights and one sequence."""
+    tokens = round(completions * mean_tokens)
+    seconds = ALLOWANCE * tokens / tokens_per_second(model, machine, mean_tokens, prompt_tokens)
+    one_held = model.cache_bytes * (prompt_tokens + mean_tokens)
+    return _cost(
+        machine,
+        tokens,
+        seconds / 3600 * machine.gpus,
+        memory_bytes=(model.weight_bytes + one_held) / machine.gpus / USABLE,
+        disk_bytes=model.weight_bytes + tokens * TEXT_BYTES,
+    )
+
+
+MODEL_FLOPS_SHARE = 0.35
+"""Share of the GPU's peak that training reaches (MFU), with flash attention and padding left out."""
+OPTIMIZER_BYTES = {"adamw": 2.0, "adamw_8bit": 1.0, "adafactor": 0.0}
+"""State per parameter in sizes of a weight: two moments of its dtype; of one byte each beside bf16; none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What of a trainer's settings decides its memory."""
+
+    max_length: int
+    rows_per_device: int = 1
+    weight_bytes: int = 2
+    """2 for bf16 weights, 4 for float32 ones (TRL with `bf16: true` and a model loaded in float32)."""
+    optimizer: Literal["adamw", "adamw_8bit", "adafactor"] = "adamw"
+    lora_rank: int | None = None
+    checkpointing: bool = True
+    """Activations computed anew in the backward pass: a third more arithmetic, far less memory."""
+    sharded: bool = True
+    """Whether weights and states are spread over the GPUs (FSDP, ZeRO-3) or kept whole on each (DDP)."""
+
+
+def training(model: Model, machine: Budget, load: Load, tokens: int) -> Cost:
+    """Cost of training on `tokens` (rows x length x epochs, prompts included).
+
+    6 operations per active parameter and token, 8 with checkpointing (Kaplan et al. 2020, arXiv:2001.08361,
+    section 2.1), at MODEL_FLOPS_SHARE of the peak.
+    """
+    operations = (8 if load.checkpointing else 6) * model.active * tokens
+    hours = operations / (MODEL_FLOPS_SHARE * GPUS[machine.gpu].peak_tflops * 1e12) / 3600
+    states = _state_bytes(model, load)
+    memory = states / (machine.gpus if load.sharded else 1) + _activation_bytes(model, load)
+    return _cost(
+        machine, tokens, hours, memory_bytes=memory, disk_bytes=model.total * load.weight_bytes + states
+    )
+
+
+def _state_bytes(model: Model, load: Load) -> float:
+    """Weights, gradients and optimizer state; with LoRA the stored weights and those of the adapter alone."""
+    each = load.weight_bytes * (2 + OPTIMIZER_BYTES[load.optimizer])
+    if load.lora_rank is None:
+        return model.total * each
+    # Two thin matrices, rank x hidden each, beside every square of hidden x hidden.
+    return model.weight_bytes + model.total * 2 * load.lora_rank / model.hidden * each
+
+
+def _activation_bytes(model: Model, load: Load) -> float:
+    """34 bytes per token, layer and hidden unit in bf16, 2 where checkpointed; the logits twice in float32.
+
+    Source: Korthikanti et al. 2022, arXiv:2205.05198, table 2 (flash attention: without the 5as/h term).
+    """
+    tokens = load.rows_per_device * load.max_length
+    whole_layers = 1 if load.checkpointing else model.layers
+    kept = 2 * model.layers if load.checkpointing else 0
+    return float(tokens * (model.hidden * (34 * whole_layers + kept) + 8 * model.vocabulary))
+
+
+def grpo(
+    model: Model,
+    machine: Budget,
+    load: Load,
+    completions: int,
+    mean_tokens: float,
+    prompt_tokens: float = 200,
+    reference: bool = False,
+) -> Cost:
+    """Cost of GRPO: rollouts and training on them, on the same GPUs in turn.
+
+    `completions` = steps x prompts x group size. `reference` adds a forward pass of a frozen model (beta > 0)
+    and its memory. The engine's copy of the weights stays beside the trainer's.
+    """
+    rollouts = generation(model, machine, completions, mean_tokens, prompt_tokens)
+    learning = training(model, machine, load, round(completions * (mean_tokens + prompt_tokens)))
+    forward = 1 + (2 / (8 if load.checkpointing else 6) if reference else 0)
+    copies = (model.weight_bytes * (2 if reference else 1)) / machine.gpus
+    return _cost(
+        machine,
+        rollouts.tokens,
+        rollouts.gpu_hours + learning.gpu_hours * forward,
+        memory_bytes=max(rollouts.memory_gb * 1e9, learning.memory_gb * 1e9 + copies),
+        disk_bytes=(rollouts.disk_gb + learning.disk_gb) * 1e9,
+    )
+
+
+def _cost(machine: Budget, tokens: int, gpu_hours: float, memory_bytes: float, disk_bytes: float) -> Cost:
+    price = machine.money_per_gpu_hour
+    return Cost(
+        tokens, gpu_hours, memory_bytes / 1e9, disk_bytes / 1e9, None if price is None else price * gpu_hours
+    )

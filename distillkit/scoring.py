@@ -1,0 +1,330 @@
+"""From completions to numbers: each one judged and measured once, averaged per problem, then over problems.
+
+Shared by evaluate and screen, so that a model is screened and scored by one yardstick. A number is always an
+`Estimate`: it carries its interval and what it stands on.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from pydantic import Field
+
+from distillkit.artifact import Manifest, Row, Writer
+from distillkit.errors import StageError
+from distillkit.measures.language import Language
+from distillkit.measures.reflection import Reflection
+from distillkit.sampling import Sampling
+from distillkit.spec import EXECUTION, Strict
+from distillkit.stats import Interval, cluster, cons_at_k, interval, pass_at_k_each, ratio_interval
+from distillkit.trace import Trace, Verdict
+from distillkit.verifiers.base import Verifier
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the metrics read of one completion."""
+
+    id: str
+    problem_id: str
+    domain: str
+    score: float | None
+    reason: str
+    answer: str | None
+    finish_reason: str
+    tokens: int | None
+    """Generated tokens; None where the engine does not count them."""
+    mixed: bool
+    """Whether it holds words of two or more languages."""
+    language_share: float
+    reflections: int
+
+    @property
+    def correct(self) -> bool:
+        """Whether it is right in full; partial credit is not."""
+        return self.score == 1.0
+
+
+Group = list[Judged]
+"""All completions of one problem by one model."""
+
+
+class Scoring(Strict):
+    """How completions become numbers; a stage that scores inherits it."""
+
+    limit: Annotated[int | None, Field(ge=1)] = None
+    """At most so many problems, the first by id (an id is a hash, so this is a fixed random draw)."""
+    max_unjudged: Annotated[float, EXECUTION, Field(ge=0, le=1)] = 0.05
+    """Largest share of completions that may stay without a score (gold unparseable, grader out of time)."""
+    language: Language = Language()
+    """How the mixing of languages is measured."""
+    reflection: Reflection = Reflection()
+    """How reflection is measured."""
+
+    def judge(self, traces: Sequence[Trace], verifiers: Mapping[str, Verifier]) -> Group:
+        """Every trace judged by its domain's verifier and measured, in order.
+
+        Equal completions of one problem are judged once: of 128 samples of a small base most are equal.
+        """
+        firsts = {_key(trace): trace for trace in reversed(traces)}
+        found = {
+            key: (verdict, *self._measure(firsts[key])) for key, verdict in _grade(firsts, verifiers).items()
+        }
+        return [_judged(trace, *found[_key(trace)]) for trace in traces]
+
+    def _measure(self, trace: Trace) -> tuple[bool, float, int]:
+        language = self.language.measure(trace)
+        return language["mixed"], language["share"], self.reflection.measure(trace)["count"]
+
+    def check_unjudged(self, stage: str, manifest: Manifest) -> None:
+        """Raises StageError where more than `max_unjudged` of the completions have no score."""
+        unjudged = manifest.counts.get("unjudged", {})
+        total = sum(unjudged.values())
+        if total > self.max_unjudged * manifest.rows_in:
+            reasons = ", ".join(f"{reason} {n:,}" for reason, n in Counter(unjudged).most_common())
+            raise StageError(
+                f"{stage}: {total:,} of {manifest.rows_in:,} completions have no score ({reasons}); "
+                f"{self.max_unjudged:.0%} may; mend the references or the verifier, or raise max_unjudged"
+            )
+
+
+_Key = tuple[str, str, str]
+
+
+def _key(trace: Trace) -> _Key:
+    """What decides the judgement of a trace: its problem, its text, and whether it finished."""
+    return trace.problem_id, trace.finish_reason, trace.completion
+
+
+def _grade(traces: Mapping[_Key, Trace], verifiers: Mapping[str, Verifier]) -> dict[_Key, Verdict]:
+    """The verdict on each trace: one batch per domain, since a verifier's workers like it whole."""
+    found: dict[_Key, Verdict] = {}
+    for domain in sorted({trace.domain for trace in traces.values()}):
+        keys = [key for key, trace in traces.items() if trace.domain == domain]
+        found |= zip(keys, verifiers[domain].grade_all([traces[key] for key in keys]), strict=True)
+    return found
+
+
+def _judged(trace: Trace, verdict: Verdict, mixed: bool, share: float, reflections: int) -> Judged:
+    return Judged(
+        id=trace.id,
+        problem_id=trace.problem_id,
+        domain=trace.domain,
+        score=verdict.score,
+        reason=verdict.reason,
+        answer=verdict.answer,
+        finish_reason=trace.finish_reason,
+        tokens=trace.completion_tokens,
+        mixed=mixed,
+        language_share=share,
+        reflections=reflections,
+    )
+
+
+def by_problem(judged: Iterable[Judged]) -> list[Group]:
+    """One group per problem, sorted by problem id."""
+    groups: dict[str, Group] = {}
+    for each in judged:
+        groups.setdefault(each.problem_id, []).append(each)
+    return [groups[problem] for problem in sorted(groups)]
+
+
+def count_judged(out: Writer, judged: Sequence[Judged]) -> None:
+    """Tell an artifact how many completions came in, how many got a score, and why the others did not."""
+    reasons = Counter(each.reason for each in judged if each.score is None)
+    out.rows_in = len(judged)
+    out.rows_kept = len(judged) - reasons.total()
+    out.counts = {"unjudged": dict(reasons)} if reasons else {}
+
+
+def outcome(group: Group) -> Row:
+    """n (judged samples), correct, and their pass_rate, which is None where none was judged."""
+    scores = [each.correct for each in group if each.score is not None]
+    return {"n": len(scores), "correct": sum(scores), "pass_rate": fmean(scores) if scores else None}
+
+
+class Estimate(NamedTuple):
+    """A number, its 95 % interval over problems, and how many problems and samples it stands on.
+
+    The three numbers are None where nothing could be counted (the length of wrong answers where all are
+    right).
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    """Problems."""
+    samples: int
+
+    @classmethod
+    def of(cls, found: Interval | None, n: int, samples: int) -> "Estimate":
+        """An estimate from an interval; None stands for nothing to tell."""
+        if found is None:
+            return cls(None, None, None, n, samples)
+        return cls(round(found.value, 6), round(found.low, 6), round(found.high, 6), n, samples)
+
+    def as_json(self) -> dict[str, float | int | None]:
+        return self._asdict()
+
+
+Bounds = tuple[float, float] | None
+SHARE: Bounds = (0.0, 1.0)
+LENGTH: Bounds = None
+
+_PER_SAMPLE: dict[str, tuple[Bounds, Callable[[Judged], float | None]]] = {
+    "pass@1": (SHARE, lambda each: None if each.score is None else float(each.correct)),
+    "truncated": (SHARE, lambda each: each.finish_reason == "length"),
+    "no_answer": (SHARE, lambda each: each.reason == "no_answer"),
+    "mean_tokens": (LENGTH, lambda each: each.tokens),
+    "mean_terminated_tokens": (LENGTH, lambda each: each.tokens if each.finish_reason == "stop" else None),
+    "mean_right_tokens": (LENGTH, lambda each: each.tokens if each.correct else None),
+    "mean_wrong_tokens": (LENGTH, lambda each: None if each.correct or each.score is None else each.tokens),
+    "mixed_language": (SHARE, lambda each: each.mixed),
+    "language_share": (SHARE, lambda each: each.language_share),
+    "reflection": (SHARE, lambda each: each.reflections > 0),
+}
+"""Metric -> the range of its values, and what one completion adds to it; None adds nothing."""
+
+
+def metrics(
+    groups: Sequence[Group], ks: Sequence[int], verifiers: Mapping[str, Verifier], *, votes: bool = True
+) -> dict[str, Estimate]:
+    """Every metric of one model on one set of problems.
+
+    | metric | meaning |
+    |---|---|
+    | pass@1, pass@k | chance that one sample, or the best of k, is right (stats.pass_at_k) |
+    | cons@k | chance that the majority of k is right (stats.cons_at_k) |
+    | truncated, no_answer | share cut by max_tokens, share finished without an answer; both are wrong |
+    | mean_tokens | length of all |
+    | mean_terminated_tokens | length of those that ended by themselves |
+    | mean_right_tokens, mean_wrong_tokens | length of the right ones, and of the wrong ones |
+    | mixed_language | share with words of two or more languages |
+    | language_share | mean share of words in the target language |
+    | reflection | share with at least one reflection phrase |
+
+    A value is the mean over problems of the problem's mean. A problem with nothing to count does not stand in
+    it, and a metric that no problem stands in is absent (length of wrong answers where all are right); so is
+    cons@k without `votes`, or where a verifier cannot compare answers. Completions without a score count in
+    no metric that needs one, and a problem needs k of them that have one for pass@k and cons@k.
+    """
+    found = {name: _per_sample(groups, bounds, read) for name, (bounds, read) in _PER_SAMPLE.items()}
+    found |= {f"pass@{k}": pass_at(groups, k) for k in ks if k > 1}
+    if votes and all(verifiers[domain].votes for domain in {group[0].domain for group in groups}):
+        found |= {f"cons@{k}": cons_at(groups, k, verifiers) for k in ks if k > 1}
+    return {name: estimate for name, estimate in found.items() if estimate.value is not None}
+
+
+def _per_sample(groups: Sequence[Group], bounds: Bounds, read: Callable[[Judged], float | None]) -> Estimate:
+    columns = [[value for each in group if (value := read(each)) is not None] for group in groups]
+    told = [column for column in columns if column]
+    return mean_over([fmean(column) for column in told], sum(map(len, told)), bounds)
+
+
+def mean_over(values: Sequence[float], samples: int, bounds: Bounds = SHARE) -> Estimate:
+    """The mean of one value per problem, with its interval."""
+    return Estimate.of(interval(values, bounds=bounds) if values else None, len(values), samples)
+
+
+def counts_of(groups: Sequence[Group], at_least: int = 1) -> tuple[list[int], list[int]]:
+    """Judged samples and right ones of each problem that has at least so many judged."""
+    judged = [[each.correct for each in group if each.score is not None] for group in groups]
+    enough = [column for column in judged if len(column) >= at_least]
+    return [len(column) for column in enough], [sum(column) for column in enough]
+
+
+def pass_at(groups: Sequence[Group], k: int) -> Estimate:
+    """pass@k over the problems with at least k judged samples."""
+    n, correct = counts_of(groups, k)
+    return mean_over(pass_at_k_each(correct, n, k).tolist(), sum(n))
+
+
+def cons_at(groups: Sequence[Group], k: int, verifiers: Mapping[str, Verifier]) -> Estimate:
+    """cons@k over the problems with at least k judged samples; what the verifier calls equal votes as one."""
+    judged = [[each for each in group if each.score is not None] for group in groups]
+    enough = [group for group in judged if len(group) >= k]
+    values = [_vote(group, k, verifiers[group[0].domain]) for group in enough]
+    return mean_over(values, sum(map(len, enough)))
+
+
+def _vote(group: Group, k: int, verifier: Verifier) -> float:
+    clusters = cluster([each.answer for each in group], verifier.same)
+    right = {number for number, each in zip(clusters, group, strict=True) if each.correct}
+    return cons_at_k(clusters, {number for number in right if number is not None}, k)
+
+
+def realised_gamma(base: Sequence[Group], trained: Sequence[Group], k: int) -> Estimate:
+    """The share of the base's elicitation gap that training realised.
+
+    (trained pass@1 - base pass@1) / (base pass@k - base pass@1), over the problems that both models have, the
+    base with at least k judged samples. Without a value where the base's gap cannot be told from zero.
+    """
+    trained_groups = {group[0].problem_id: group for group in trained}
+    pairs = [
+        (counts_of([group], k), counts_of([trained_groups[group[0].problem_id]]))
+        for group in base
+        if group[0].problem_id in trained_groups
+    ]
+    rows = [(n[0], c[0], m[0], d[0]) for (n, c), (m, d) in pairs if n and m]
+    if not rows:
+        return Estimate(None, None, None, 0, 0)
+    n, correct, of, right = zip(*rows, strict=True)
+    before = pass_at_k_each(correct, n, 1)
+    ratio = ratio_interval(pass_at_k_each(right, of, 1) - before, pass_at_k_each(correct, n, k) - before)
+    return Estimate.of(ratio, len(rows), sum(n) + sum(of))
+
+
+def largest_k(n: int) -> int | None:
+    """The largest power of two up to n/2, None below 2: with k nearer to n a problem's pass@k is a coin."""
+    return 1 << ((n // 2).bit_length() - 1) if n >= 4 else None
+
+
+def settings(sampling: Sampling) -> dict[str, Any]:
+    """What a score depends on besides the model: no number is shown without it."""
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "max_tokens": sampling.max_tokens,
+        "stop": list(sampling.stop),
+        "template": sampling.template,
+        "engine": sampling.engine.key() if sampling.engine else None,
+    }
+
+
+def verdict_row(each: Judged) -> Row:
+    """The row of a verdicts table."""
+    return {
+        "id": each.id,
+        "score": each.score,
+        "reason": each.reason,
+        "answer": each.answer,
+        "mixed": each.mixed,
+        "language_share": each.language_share,
+        "reflections": each.reflections,
+    }
+
+
+def verdict_schema(*names: str) -> "pa.Schema":
+    """Arrow schema of a verdicts table, keyed by trace id; `names` are further text columns."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            *((name, pa.string()) for name in names),
+            ("score", pa.float64()),
+            ("reason", pa.string()),
+            ("answer", pa.string()),
+            ("mixed", pa.bool_()),
+            ("language_share", pa.float64()),
+            ("reflections", pa.int32()),
+        ]
+    )

@@ -1,0 +1,334 @@
+"""Problems from the toy world, a file, the Hub, or a function of the user's, as rows of one shape.
+
+Everything starts here, so what is wrong with a source is found here: a column that is not there stops the
+recipe, a row without a prompt or a gold answer is counted with its reason and left out.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import date, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from distillkit.artifact import Row
+from distillkit.errors import RecipeError, StageError
+from distillkit.hub import dataset_rows, parse_reference
+from distillkit.reader import look_up
+from distillkit.spec import SourceFile, Strict, canonical, seed_of
+from distillkit.stages.base import PROBLEMS, Job, Stage, write_shards
+from distillkit.stages.source import BLOCK_ROWS, Found, Function, check_file, reader_of
+from distillkit.toy.problems import generate
+from distillkit.trace import Message, Problem, problem_schema, to_row
+
+SOURCES = ("toy", "file", "hub", "python")
+_MAPPED = ("file", "hub", "python")
+_BELONGS = {
+    "terms": ("toy",),
+    "config": ("hub",),
+    "hub_split": ("hub",),
+    "columns": _MAPPED,
+    "reference_pattern": _MAPPED,
+    "shuffle": _MAPPED,
+}
+
+
+class Columns(Strict):
+    """Where each part of a problem stands in a row; a dotted path leads into nested columns."""
+
+    prompt: str = "prompt"
+    """Text of the question, or a list of messages that is cut behind the last one of the user."""
+    reference: str = "reference"
+    """The gold answer: text, a number, or an object such as {"tests": ...}."""
+    domain: str | None = None
+    """Left out: every row is of the stage's `domain`."""
+    language: str | None = None
+    extra: dict[str, str] = Field(default_factory=dict)
+    """Name -> path of further values to carry along."""
+
+    def paths(self) -> list[str]:
+        """Every path that is read."""
+        named = (self.prompt, self.reference, self.domain, self.language, *self.extra.values())
+        return [path for path in named if path is not None]
+
+    def among(self, names: Iterable[str], where: str) -> list[str]:
+        """Those of the `names` that are read.
+
+        Raises:
+            RecipeError: a path starts in none of them.
+        """
+        there = list(names)
+        for path in self.paths():
+            if not any(_leads(name, path) for name in there):
+                raise RecipeError(
+                    f"{where}: no column {path!r}; there are {', '.join(there)}; map them with columns:"
+                )
+        return [name for name in there if any(_leads(name, path) for path in self.paths())]
+
+
+def _leads(name: str, path: str) -> bool:
+    return path == name or path.startswith(f"{name}.")
+
+
+class Problems(Stage):
+    """Questions with gold answers; exactly one of toy, file, hub and python says where from."""
+
+    MAKES: ClassVar[str] = PROBLEMS
+
+    kind: Literal["problems"] = "problems"
+    toy: Literal["chain"] | None = None
+    """Family of the toy world; needs `limit`."""
+    terms: tuple[int, int] = (3, 8)
+    """Fewest and most terms of a toy chain."""
+    file: SourceFile | None = None
+    """A .jsonl, .json, .csv or .parquet file."""
+    hub: str | None = None
+    """org/name[@revision] of a dataset; read at the commit that the lock holds."""
+    config: str | None = None
+    """Configuration of the Hub dataset; left out: its default."""
+    hub_split: str = "train"
+    """Split of the Hub dataset."""
+    python: Function | None = None
+    columns: Columns = Columns()
+    reference_pattern: str | None = None
+    r"""Regular expression whose one group is the answer in a text reference (the last match counts), e.g.
+    '#### (.+)' for GSM8K."""
+    domain: str | None = None
+    """Names the verifier; left out: the toy family's own, else math."""
+    split: Literal["train", "heldout"] = "train"
+    """heldout: for evaluation only, refused wherever a model learns."""
+    limit: int | None = Field(None, ge=1)
+    """Most problems to take."""
+    shuffle: bool = False
+    """Take a random `limit` instead of the first ones; more of them contain the fewer."""
+    seed: int = 0
+    """Decides the toy problems and the shuffle; the run's seed does not."""
+
+    @field_validator("reference_pattern")
+    @classmethod
+    def _one_group(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                groups = re.compile(pattern).groups
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from None
+            if groups != 1:
+                raise ValueError(
+                    f"needs exactly one group around the answer, as in '#### (.+)'; has {groups}"
+                )
+        return pattern
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = dict(self)
+        sources = [name for name in SOURCES if given[name] is not None]
+        if len(sources) != 1:
+            raise ValueError(
+                f"needs exactly one of {', '.join(SOURCES)}; has {' and '.join(sources) or 'none'}"
+            )
+        for name, owners in _BELONGS.items():
+            if sources[0] not in owners and given[name] != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name}: has no meaning with {sources[0]}:, only with {' or '.join(owners)}"
+                )
+        if self.toy is not None and self.limit is None:
+            raise ValueError("toy: needs limit:, how many problems to make")
+        return self
+
+    def check(self, recipe_folder: Path) -> None:
+        if self.file is not None:
+            reader_of(Path(self.file))
+            check_file(self.file)
+        if self.hub is not None:
+            parse_reference(self.hub, "dataset")
+        if self.python is not None:
+            self.python.check()
+
+    def limited(self, rows: int) -> Self:
+        return self.model_copy(update={"limit": min(rows, self.limit or rows)})
+
+    def pinned(self, commit_of: Callable[[str, str], str]) -> Self:
+        if self.hub is None:
+            return self
+        ref = replace(parse_reference(self.hub, "dataset"), revision=commit_of("dataset", self.hub))
+        return self.model_copy(update={"hub": str(ref)})
+
+    def foreign(self) -> list[str]:
+        return [] if self.python is None else [f"runs {self.python.function}() of {self.python.file}"]
+
+    def run(self, job: Job) -> None:
+        intake = self._made() if self.toy is not None else self._read(job)
+        problems = list(intake.kept.values())
+        job.out.rows_in = intake.read
+        job.out.counts = {"rejected": dict(intake.rejected)}
+        job.out.telemetry["rejected_examples"] = intake.examples
+        if unreadable := intake.rejected["unreadable"]:
+            job.warn(
+                f"{self.name}: {unreadable} unreadable rows left out, e.g. {intake.examples['unreadable']}"
+            )
+        if not problems:
+            raise StageError(
+                f"{self.name}: no problem left of {intake.read} rows of {self._origin}{intake.why()}"
+            )
+        write_shards(job, [to_row(problem) for problem in problems], problem_schema())
+
+    def _made(self) -> "_Intake":
+        made = generate(self.limit or 0, self.seed, self.split, self.terms)
+        named = [replace(problem, domain=self.domain or problem.domain) for problem in made]
+        return _Intake(read=len(named), kept={problem.id: problem for problem in named})
+
+    def _read(self, job: Job) -> "_Intake":
+        """Rows of the source until it ends or, where the first ones will do, until the limit is met."""
+        intake, names, limit = _Intake(), dict[str, None](), self.limit
+        with closing(self._rows()) as rows:
+            for where, row in rows:
+                names.update(dict.fromkeys(row or ()))
+                intake.take(where, self._problem(row))
+                if intake.read % BLOCK_ROWS == 0:
+                    job.progress(intake.read, 0, unit="rows", kept=len(intake.kept))
+                if limit is not None and not self.shuffle and len(intake.kept) == limit:
+                    return intake
+                if limit is not None and len(intake.kept) > 2 * limit:
+                    intake.sample(limit, self.seed)
+        if names:
+            self.columns.among(names, self._where)
+        if limit is not None:
+            intake.sample(limit, self.seed)
+        return intake
+
+    def _rows(self) -> Generator[Found, None, None]:
+        if self.file is not None:
+            path = Path(self.file)
+            yield from reader_of(path)(path, self._choose)
+        elif self.hub is not None:
+            ref = parse_reference(self.hub, "dataset")
+            rows = dataset_rows(ref, self.config, self.hub_split, self._choose)
+            yield from ((f"{ref.repository}:{number}", row) for number, row in enumerate(rows, 1))
+        elif self.python is not None:
+            yield from self.python.rows()
+
+    def _choose(self, names: list[str]) -> list[str]:
+        return self.columns.among(names, self._where)
+
+    @property
+    def _origin(self) -> str:
+        """What the problems name as their source."""
+        if self.python is not None:
+            return self.python.function
+        return Path(self.file).name if self.file is not None else (self.hub or "").partition("@")[0]
+
+    @property
+    def _where(self) -> str:
+        return f"stages.{self.name}: {self._origin}"
+
+    def _problem(self, row: Row | None) -> Problem | str:
+        """The problem in a row, or the reason why there is none."""
+        if row is None:
+            return "unreadable"
+        columns = self.columns
+        try:
+            messages = _messages(look_up(row, columns.prompt))
+            reference = self._reference(_plain(look_up(row, columns.reference)))
+            extra = {name: _plain(look_up(row, path)) for name, path in columns.extra.items()}
+            domain = look_up(row, columns.domain) if columns.domain is not None else None
+            language = look_up(row, columns.language) if columns.language is not None else None
+            canonical([messages, reference, extra, domain, language]).decode()  # what a file cannot hold
+        except (ValueError, TypeError):
+            return "unreadable"
+        if not messages:
+            return "no_prompt"
+        if reference is None:
+            return "no_reference"
+        return Problem(
+            messages,
+            reference,
+            domain=str(domain or self.domain or "math"),
+            source=self._origin,
+            split=self.split,
+            language=str(language) if language else None,
+            extra=extra,
+        )
+
+    def _reference(self, value: Any) -> Any:
+        """The gold answer in a value: numbers as text, None where there is none."""
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+            value = int(value)  # what pandas makes of a column of whole numbers with a gap
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = str(value)
+        if isinstance(value, str):
+            value = value.strip()
+            if self.reference_pattern is not None:
+                found = re.findall(self.reference_pattern, value)
+                value = found[-1].strip() if found else None
+        return None if value in ("", {}, []) else value
+
+
+@dataclass
+class _Intake:
+    """Problems as they come in: those kept by id, and why the others were not."""
+
+    read: int = 0
+    kept: dict[str, Problem] = field(default_factory=dict)
+    rejected: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    """Reason -> where the first such row stands."""
+    _seen: set[str] = field(default_factory=set)
+
+    def take(self, where: str, found: Problem | str) -> None:
+        self.read += 1
+        reason = found if isinstance(found, str) else "duplicate" if found.id in self._seen else None
+        if reason is not None:
+            self.rejected[reason] += 1
+            self.examples.setdefault(reason, where)
+        elif isinstance(found, Problem):
+            self._seen.add(found.id)
+            self.kept[found.id] = found
+
+    def sample(self, limit: int, seed: int) -> None:
+        """Keep `limit` of them: whatever their order, and however often this is called, the same ones."""
+        drawn = sorted(self.kept, key=lambda each: (seed_of("problems", seed, each), each))
+        self.rejected += Counter(over_limit=len(drawn[limit:]))
+        for each in drawn[limit:]:
+            del self.kept[each]
+
+    def why(self) -> str:
+        """Reject reasons with their counts and an example of each."""
+        parts = [
+            f"{n} {reason} (e.g. {self.examples.get(reason)})" for reason, n in self.rejected.most_common()
+        ]
+        return f": {', '.join(parts)}" if parts else ""
+
+
+def _messages(value: Any) -> list[Message]:
+    """The messages up to the last one of a user; none where the value is no prompt."""
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}] if value.strip() else []
+    if not isinstance(value, list):
+        return []
+    messages: list[Message] = []
+    for each in value:
+        match each:
+            case {"role": str(role), "content": str(content)}:
+                messages.append({"role": role, "content": content})
+            case _:
+                return []
+    while messages and messages[-1]["role"] != "user":
+        messages.pop()
+    return messages if messages and messages[-1]["content"].strip() else []
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON has it: dates and decimals as text, NaN as null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, date | time | Decimal) else value

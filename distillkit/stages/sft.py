@@ -1,0 +1,135 @@
+"""Supervised fine-tuning of a student on traces, by TRL's SFTTrainer: the distillation step of the method.
+
+Source: DeepSeek-R1, arXiv:2501.12948v2, section 2.4 (distillation: SFT only, 2 to 3 epochs).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from distillkit.artifact import Model
+from distillkit.engines.base import load_tokenizer
+from distillkit.spec import seed_of
+from distillkit.stages.base import SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
+from distillkit.trace import Trace, trace_of
+from distillkit.training.config import ConfigName, Training
+from distillkit.training.examples import Examples
+from distillkit.training.preflight import check_labels, keep_reasoning, require_examples, require_template
+from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from trl import SFTTrainer
+
+CURVES = {
+    "loss": "loss",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "entropy": "entropy",
+    "mean_token_accuracy": "token_accuracy",
+}
+"""TRL's metric -> its name in curves.json."""
+
+
+class Sft(Stage, Training):
+    """Train a model on traces: the loss is on completions only, and a longer row is dropped, never cut."""
+
+    MAKES: ClassVar[str] = WEIGHTS
+    DRAWS: ClassVar[bool] = True
+    CHILD: ClassVar[bool] = True
+    CONFIG: ClassVar[ConfigName] = "SFTConfig"
+    RENAMED: ClassVar[dict[str, str]] = {"num_train_epochs": "epochs"}
+
+    kind: Literal["sft"] = "sft"
+    input: Annotated[str | None, Wire((SELECTION, TRACES))] = None
+    """Traces or a selection of them; left out, the nearest earlier one."""
+    model: Annotated[str, Wire((WEIGHTS,), external=True)]
+    """Weights to start from: a stage, org/name[@rev] on the Hub, ./folder, or toy:base."""
+    max_length: int = Field(ge=8)
+    """Tokens of prompt and completion together; longer rows are dropped and counted."""
+    epochs: float = Field(2.0, gt=0)
+    batch: int = Field(64, ge=1)
+    """Rows of one optimizer step."""
+    packing: bool = False
+    """Fill rows of max_length with several examples, which do not see each other."""
+
+    def check(self, recipe_folder: Path) -> None:
+        self.check_trainer(self.name)
+        self.rows_per_pass(self.batch, self.max_length)
+
+    def foreign(self) -> list[str]:
+        return self.foreign_trainer()
+
+    def limited(self, rows: int) -> Self:
+        update = {"batch": min(self.batch, rows), "epochs": min(self.epochs, 1.0), "per_device_train_batch_size": None}
+        return self.model_copy(update=update)
+
+    def run(self, job: Job) -> None:
+        [model] = job.models()
+        tokenizer = load_tokenizer(model)
+        require_template(tokenizer, model.name)
+        own_template = tokenizer.chat_template
+        examples = self.examples(job, tokenizer)
+        trainer = self.trainer_of(model, tokenizer, examples, job)
+        check_labels(trainer, tokenizer, self.name)
+        logs = train(trainer, self.name, job.progress)
+        tokenizer.chat_template = own_template
+        save_weights(trainer, job.out)
+        write_curves(logs, CURVES, job.out)
+        job.out.summary = summary(logs, examples, trainer.state.global_step)
+
+    def examples(self, job: Job, tokenizer: "PreTrainedTokenizerBase") -> Examples:
+        """The tokens to train on, sorted by trace id; what was dropped is counted."""
+        if "eos_token" in self.trainer:
+            tokenizer.eos_token = self.trainer["eos_token"]
+        keep_reasoning(tokenizer, traces_of(job))
+        found = Examples.of(traces_of(job), tokenizer, self.max_length)
+        require_examples(found, self.name, self.max_length)
+        job.out.rows_in = len(found.kept) + found.dropped.total()
+        job.out.rows_kept = len(found.kept)
+        job.out.counts = {"rejected": dict(found.dropped)} if found.dropped else {}
+        return found
+
+    def trainer_of(
+        self, model: Model, tokenizer: "PreTrainedTokenizerBase", examples: Examples, job: Job
+    ) -> "SFTTrainer":
+        """TRL's trainer, ready to train."""
+        from trl import SFTConfig, SFTTrainer
+
+        rows = self.rows_per_pass(self.batch, self.max_length)
+        ours = {
+            "num_train_epochs": self.epochs,
+            "per_device_train_batch_size": rows,
+            "gradient_accumulation_steps": self.batch // rows,
+            "packing": self.packing,
+            "max_length": self.max_length if self.packing else None,  # rows that fit are not looked at again
+            "save_steps": self.save_steps,
+        }
+        arguments = self.arguments(model, job.out.scratch, seed_of(job.seed, self.kind), ours)
+        return load_trainer(
+            SFTTrainer,
+            built(SFTConfig, self.name, **arguments),
+            model,
+            self.name,
+            train_dataset=examples.dataset(),
+            processing_class=tokenizer,
+        )
+
+
+def traces_of(job: Job) -> Iterator[Trace]:
+    """The traces that come in, one shard in memory at a time."""
+    return (trace_of(row) for row in job.view().rows(labels=False))
+
+
+def summary(logs: Logs, examples: Examples, steps: int) -> dict[str, Any]:
+    """What the artifact says of itself; `tokens` are those of one epoch, `loss` is of the last step."""
+    return {
+        "steps": steps,
+        "loss": logs[-1]["loss"],
+        "rows": len(examples.kept),
+        "tokens": sum(len(each.ids) for each in examples.kept),
+        "trained_tokens": sum(len(each.ids) - each.prompt for each in examples.kept),
+        "longest": max(len(each.ids) for each in examples.kept),
+    }

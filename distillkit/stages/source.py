@@ -1,0 +1,151 @@
+"""Rows from where users keep them: a file, or a function of their own in a worker process.
+
+No stage itself, but shared by those that read a source. A row that cannot be read is there all the same, as
+None with the place where it stands, so that it can be counted and shown.
+"""
+
+import ast
+import csv
+import json
+from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import count, islice
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, JsonValue
+
+from distillkit.artifact import Row
+from distillkit.errors import MissingError, RecipeError, StageError
+from distillkit.pool import Failure, Pool
+from distillkit.spec import EXECUTION, SourceFile, Strict, file_digest
+from distillkit.worker import user_function
+
+Found = tuple[str, Row | None]
+"""Where a row stands ("train.jsonl:17") and its columns, None where it could not be read."""
+
+Choose = Callable[[list[str]], list[str]]
+"""Gets the names of all columns and returns those to read; raises RecipeError where one is missing."""
+
+BLOCK_ROWS = 1000
+"""Rows that are read, or asked of a user's function, at a time."""
+_MEMORY_GIB = 8.0
+
+
+def check_file(file: str) -> None:
+    """Raises MissingError where there is no such file."""
+    if not Path(file).is_file():
+        raise MissingError(f"{file}: no such file (looked for in {Path(file).absolute().parent})")
+
+
+def reader_of(path: Path) -> Callable[[Path, Choose], Iterator[Found]]:
+    """The function that reads a file of this ending."""
+    readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
+    if path.suffix not in readers:
+        raise RecipeError(f"{path}: cannot be read as problems; there are {', '.join(readers)}")
+    return readers[path.suffix]
+
+
+def _jsonl(path: Path, choose: Choose) -> Iterator[Found]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield f"{path.name}:{number}", _object(line)
+
+
+def _object(line: bytes) -> Row | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _json(path: Path, choose: Choose) -> Iterator[Found]:
+    try:
+        rows = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise StageError(
+            f"{path}: not JSON ({error}); one object per line belongs into a .jsonl file"
+        ) from None
+    if not isinstance(rows, list):
+        raise StageError(f"{path}: not a list of objects")
+    for number, row in enumerate(rows, 1):
+        yield f"{path.name}:{number}", row if isinstance(row, dict) else None
+
+
+def _csv(path: Path, choose: Choose) -> Iterator[Found]:
+    csv.field_size_limit(2**31 - 1)  # tests of a coding problem are longer than the 128 KiB of the default
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        lines = csv.reader(file)
+        header = next(lines, [])
+        choose(header)
+        for cells in filter(None, lines):
+            whole = len(cells) == len(header)
+            yield f"{path.name}:{lines.line_num}", dict(zip(header, cells, strict=True)) if whole else None
+
+
+def _parquet(path: Path, choose: Choose) -> Iterator[Found]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        batches = file.iter_batches(BLOCK_ROWS, columns=choose(file.schema_arrow.names))
+        for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
+            yield f"{path.name}:{number}", row
+    except (pa.ArrowException, OSError) as error:
+        raise StageError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
+
+
+def serve_blocks(file: str, function: str, digest: str) -> Callable[[list[Any]], list[Any]]:
+    """What a worker runs: [arguments, number] gives the rows of block `number` of `function(**arguments)`."""
+    made: Callable[..., Iterable[Any]] = user_function(file, function, digest)
+    rows: Iterator[Any] = iter(())
+    following = -1
+
+    def block(item: list[Any]) -> list[Any]:
+        nonlocal rows, following
+        arguments, number = item
+        if number != following:  # the first block, or a fresh worker that goes on where another died
+            rows = islice(made(**arguments), number * BLOCK_ROWS, None)
+        following = number + 1
+        return list(islice(rows, BLOCK_ROWS))
+
+    return block
+
+
+class Function(Strict):
+    """A function of the user's that gives rows: `function(**arguments)` returns an iterable of dicts.
+
+    It runs in a worker process. It may be endless where the stage has a `limit`, and it has to give the same
+    rows each time.
+    """
+
+    file: SourceFile
+    function: str
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+    cpu_s: Annotated[float, EXECUTION] = Field(300.0, gt=0)
+    """CPU seconds that a thousand rows may take."""
+
+    def check(self) -> None:
+        """Look for the function without running the file; raises RecipeError or MissingError."""
+        check_file(self.file)
+        try:
+            body = ast.parse(Path(self.file).read_bytes()).body
+        except (SyntaxError, ValueError) as error:
+            raise RecipeError(f"{self.file}: not Python ({error})") from None
+        if self.function not in [each.name for each in body if isinstance(each, ast.FunctionDef)]:
+            raise RecipeError(f"{self.file}: defines no function {self.function!r}")
+
+    def rows(self) -> Generator[Found, None, None]:
+        """Its rows; raises StageError when it fails, with the line of the file that did."""
+        start = [self.file, self.function, file_digest(Path(self.file))]
+        with Pool(serve_blocks, start, workers=1, cpu_s=self.cpu_s, memory_gib=_MEMORY_GIB) as pool:
+            for number in count():
+                [block] = pool.map([[self.arguments, number]])
+                if isinstance(block, Failure):
+                    raise StageError(f"{self.file}: {self.function}() failed: {block.detail}")
+                for at, row in enumerate(block, number * BLOCK_ROWS + 1):
+                    yield f"{self.function}():{at}", row if isinstance(row, dict) else None
+                if len(block) < BLOCK_ROWS:
+                    return

@@ -1,0 +1,87 @@
+"""What we hang into a TRL trainer's loop: progress, a good end when told to stop, and checkpoints known to be whole."""
+
+import math
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distillkit.errors import StageError
+from distillkit.events import Progress
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+WHOLE = ".whole"
+"""Marks a checkpoint that was written to its end: a kill leaves one without it."""
+
+SHOWN = ("loss", "reward")
+"""Metrics that are told with every step."""
+
+
+def watcher(name: str, progress: Progress, stop: threading.Event, window: int) -> "TrainerCallback":
+    """Tells the progress, marks whole checkpoints, and ends the training with a checkpoint once `stop` is set.
+
+    window: steps that one generation serves; only at its end can a training be resumed exactly.
+    """
+    from transformers import TrainerCallback
+
+    class Watcher(TrainerCallback):
+        def on_step_end(
+            self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **_: Any
+        ) -> None:
+            if stop.is_set() and state.global_step % window == 0:
+                control.should_save = control.should_training_stop = True
+
+        def on_log(
+            self,
+            args: "TrainingArguments",
+            state: "TrainerState",
+            control: "TrainerControl",
+            logs: dict[str, float | None] | None = None,
+            **_: Any,
+        ) -> None:
+            facts = {key: value for key in SHOWN if (value := (logs or {}).get(key)) is not None}
+            for key, value in facts.items():
+                if not math.isfinite(value):  # before this step's checkpoint, so that the last one is good
+                    raise StageError(
+                        f"{name}: {key} is not a number at step {state.global_step}; "
+                        "lower learning_rate or max_grad_norm; earlier checkpoints are good"
+                    )
+            progress(state.global_step, state.max_steps, unit="steps", **facts)
+
+        def on_save(
+            self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **_: Any
+        ) -> None:
+            (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+
+    return Watcher()
+
+
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """Within it SIGINT and SIGTERM set an event instead of interrupting: a step is ended, a checkpoint saved."""
+    stop = threading.Event()
+
+    def request(*_: Any) -> None:
+        stop.set()
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last whole checkpoint in a folder; those that a kill cut short are removed."""
+    found = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
+    for step, path in list(found.items()):
+        if not (path / WHOLE).exists():
+            shutil.rmtree(path)
+            del found[step]
+    return found[max(found)] if found else None

@@ -1,0 +1,198 @@
+"""From a recipe to TRL's config objects: fields of ours under TRL's names, and a `trainer:` block passed through.
+
+TRL's classes take seconds to import, so the block is checked against a generated list of their fields
+(scripts/make_trl_fields.py); the real objects are built in the training process only.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from distillkit.artifact import Model
+from distillkit.errors import RecipeError
+from distillkit.spec import EXECUTION, Strict
+
+FIELDS_FILE = Path(__file__).parent / "trl_fields.json"
+
+ConfigName = Literal["SFTConfig", "GRPOConfig"]
+
+TOKENS_PER_PASS = 16_384
+"""Padded tokens of a forward pass where the recipe does not set per_device_train_batch_size."""
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "bool": bool,
+    "int": int,
+    "float": (int, float),
+    "str": str,
+    "list": list,
+    "dict": dict,
+    "null": NoneType,
+}
+
+_HUB = "publishing is a stage of its own (kind: publish)"
+_EVALUATE = "held-out problems are for the stages evaluate and screen"
+_RESUME = "distillkit saves and resumes by itself; save_steps says how often"
+_FEED = "distillkit feeds the trainer tokens, completions only"
+
+OWNED = {
+    "output_dir": "distillkit keeps checkpoints in the store",
+    "seed": "it comes from the recipe's seed",
+    "data_seed": "it comes from the recipe's seed",
+    "gradient_accumulation_steps": "it follows from the batch and per_device_train_batch_size",
+    "auto_find_batch_size": "the result must not depend on the memory of a machine",
+    "logging_steps": "every step is kept, for the report",
+    "logging_strategy": "every step is kept, for the report",
+    "logging_first_step": "every step is kept, for the report",
+    "logging_nan_inf_filter": "a loss that is not a number stops the training",
+    "disable_tqdm": "distillkit shows the progress",
+    "use_cpu": "distillkit uses a GPU where there is one",
+    "shuffle_dataset": "the order comes from the recipe's seed",
+    "local_rank": "the launcher sets it",
+    "reward_weights": "write the weights in rewards:",
+    "log_completions": "distillkit keeps a sample of completions for the report",
+    "num_completions_to_print": "distillkit keeps a sample of completions for the report",
+    "hub_token": "secrets come from the environment only",
+    **dict.fromkeys(("do_train", "do_eval", "do_predict"), "a stage trains, and nothing else"),
+    **dict.fromkeys(
+        ("save_strategy", "save_total_limit", "save_only_model", "save_on_each_node", "resume_from_checkpoint"),
+        _RESUME,
+    ),
+    **dict.fromkeys(("enable_jit_checkpoint", "ignore_data_skip", "load_best_model_at_end"), _RESUME),
+    **dict.fromkeys(("eval_strategy", "eval_steps", "eval_on_start", "eval_delay", "eval_packing"), _EVALUATE),
+    **dict.fromkeys(("num_generations_eval", "per_device_eval_batch_size"), _EVALUATE),
+    **dict.fromkeys(
+        ("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"), _HUB
+    ),
+    "log_completions_hub_repo": _HUB,
+    **dict.fromkeys(("dataset_text_field", "dataset_kwargs", "dataset_num_proc", "truncation_mode"), _FEED),
+    **dict.fromkeys(("completion_only_loss", "assistant_only_loss", "remove_unused_columns", "label_names"), _FEED),
+    "chat_template_path": "write template: on the stage",
+}
+"""Fields of TRL's that a `trainer:` block may not set, and why."""
+
+
+class Training(Strict):
+    """What every trainer's stage declares; a stage inherits it beside Stage."""
+
+    CONFIG: ClassVar[ConfigName]
+    """TRL's class that the `trainer:` block is for."""
+    RENAMED: ClassVar[dict[str, str]] = {}
+    """Fields of TRL's that bear another name on the stage."""
+
+    learning_rate: float = Field(gt=0)
+    per_device_train_batch_size: int | None = Field(None, ge=1)
+    """Rows of one forward pass; left out, as many as make about 16,384 tokens."""
+    gradient_checkpointing: bool = True
+    """Compute activations again in the backward pass: a third slower, and far less memory."""
+    save_steps: Annotated[int, EXECUTION] = Field(100, ge=1)
+    """Steps between two checkpoints; a kill loses the steps since the last one, and changes nothing else."""
+    trainer: dict[str, Any] = {}
+    """Any other field of TRL's config, as it is."""
+
+    def check_trainer(self, stage: str) -> None:
+        """Raises RecipeError for a key of `trainer:` that TRL does not have, that is ours, or has a wrong type."""
+        for key, value in self.trainer.items():
+            reason = self._objection(key, value)
+            if reason is not None:
+                raise RecipeError(f"stages.{stage}.trainer.{key}: {reason}")
+
+    def _objection(self, key: str, value: Any) -> str | None:
+        if key in OWNED:
+            return f"may not be set: {OWNED[key]}"
+        own = self.RENAMED.get(key, key)
+        if own in type(self).model_fields:
+            return f"is a field of the stage; write {own}: beside trainer:"
+        fields = trl_fields(self.CONFIG)
+        if key not in fields:
+            near = difflib.get_close_matches(key, [*fields, *type(self).model_fields], n=1)
+            return f"unknown key; TRL's {self.CONFIG} has no such field" + (f"; did you mean {near[0]}?" if near else "")
+        return misfit(value, fields[key])
+
+    def foreign_trainer(self) -> list[str]:
+        """What in the `trainer:` block would run code that is not ours, one phrase each."""
+        kwargs = self.trainer.get("model_init_kwargs") or {}
+        found = []
+        if self.trainer.get("trust_remote_code") or kwargs.get("trust_remote_code"):
+            found.append("trainer.trust_remote_code runs code from the model's repository")
+        if kwargs.get("use_kernels") or "/" in str(kwargs.get("attn_implementation", "")):
+            found.append("trainer.model_init_kwargs runs kernels from the Hub")
+        return found
+
+    def rows_per_pass(self, batch: int, tokens: int) -> int:
+        """Rows of one forward pass: a divisor of `batch`, rows of up to `tokens` tokens each.
+
+        Raises RecipeError when the batch is not a multiple of per_device_train_batch_size.
+        """
+        declared = self.per_device_train_batch_size
+        if declared is None:
+            most = max(1, TOKENS_PER_PASS // tokens)
+            return max(rows for rows in range(1, min(batch, most) + 1) if batch % rows == 0)
+        if batch % declared:
+            raise RecipeError(f"per_device_train_batch_size {declared}: {batch} rows of a step are no multiple of it")
+        return declared
+
+    def arguments(self, model: Model, folder: Path, seed: int, ours: Mapping[str, Any]) -> dict[str, Any]:
+        """Every argument for the config class: the stage's fields over the device policy, `trainer:` over both."""
+        import torch
+
+        gpu = torch.cuda.is_available()
+        half = gpu and torch.cuda.is_bf16_supported()
+        dtype = {"dtype": "bfloat16" if half else "float32"}
+        source = {"revision": model.revision} if model.revision else {}
+        kwargs = self.trainer.get("model_init_kwargs") or {}
+        return {
+            "report_to": "none",
+            "bf16": half,
+            "dataloader_pin_memory": gpu,
+            **ours,
+            "learning_rate": self.learning_rate,
+            "gradient_checkpointing": self.gradient_checkpointing,
+            **self.trainer,
+            # TRL would load float32 weights everywhere; use_safetensors refuses pickled ones.
+            "model_init_kwargs": {"use_safetensors": True, **dtype, **source, **kwargs},
+            "output_dir": str(folder),
+            "seed": seed,
+            "use_cpu": not gpu,
+            "logging_steps": 1,
+            "logging_nan_inf_filter": False,
+            "disable_tqdm": True,
+            "save_strategy": "steps",
+            # Two, because one that a kill cut short is of no use.
+            "save_total_limit": 2,
+        }
+
+
+@cache
+def trl_fields(config: ConfigName) -> dict[str, dict[str, list[str]]]:
+    """Fields of one of TRL's config classes: name -> {"types": [...], "choices": [...]}."""
+    fields: dict[str, dict[str, list[str]]] = json.loads(FIELDS_FILE.read_text("utf-8"))[config]
+    return fields
+
+
+def misfit(value: Any, entry: dict[str, list[str]]) -> str | None:
+    """Why a value does not fit a field of TRL's, None where it does."""
+    fits = any(
+        isinstance(value, _TYPES[name]) and (name == "bool" or not isinstance(value, bool)) for name in entry["types"]
+    )
+    if not fits and isinstance(value, str) and "float" in entry["types"] and _is_number(value):
+        return f"{value!r} is text to YAML; write a number with a point, such as 1.0e-5"
+    if not fits:
+        return f"{value!r} does not fit; it takes {' or '.join(entry['types'])}"
+    if isinstance(value, str) and value not in entry.get("choices", [value]):
+        near = difflib.get_close_matches(value, entry["choices"], n=1)
+        return f"{value!r} is none of its values" + (f"; did you mean {near[0]}?" if near else "")
+    return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""Drive one of TRL's trainers from its last checkpoint to saved weights and curves."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distillkit.artifact import Model, Writer
+from distillkit.engines.base import require_model, unreadable
+from distillkit.errors import RecipeError
+from distillkit.events import Progress
+from distillkit.training.callbacks import last_checkpoint, stop_requests, watcher
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+Logs = list[dict[str, Any]]
+"""One row of metrics per step, as the trainer logged them."""
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle")
+
+
+def built(make: Callable[..., Any], stage: str, **arguments: Any) -> Any:
+    """An object of TRL's; what TRL refuses in its arguments is the recipe's mistake.
+
+    Raises RecipeError with TRL's own words.
+    """
+    try:
+        return make(**arguments)
+    except (ValueError, TypeError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise RecipeError(f"stages.{stage}: TRL refuses its configuration: {first}") from error
+
+
+def load_trainer(make: Callable[..., Any], config: Any, model: Model, stage: str, **arguments: Any) -> Any:
+    """A trainer of TRL's on the weights of a model.
+
+    Raises:
+        MissingError: the weights cannot be loaded.
+        RecipeError: TRL refuses the combination.
+    """
+    require_model(model)
+    try:
+        return built(make, stage, model=model.path, args=config, **arguments)
+    except OSError as error:
+        raise unreadable(model, error) from None
+
+
+def train(trainer: "Trainer", name: str, progress: Progress, window: int = 1) -> Logs:
+    """Train to the end, or on from the last whole checkpoint; returns the rows of every step.
+
+    A signal to stop ends the training behind a checkpoint; then KeyboardInterrupt goes upwards.
+    """
+    folder = Path(str(trainer.args.output_dir))
+    with stop_requests() as stop:
+        trainer.add_callback(watcher(name, progress, stop, window))
+        checkpoint = last_checkpoint(folder)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        if trainer.state.global_step < trainer.state.max_steps:
+            raise KeyboardInterrupt
+    return [row for row in trainer.state.log_history if "loss" in row]
+
+
+def save_weights(trainer: "Trainer", out: Writer) -> None:
+    """Write `model/` of the artifact: safetensors, configs, tokenizer with its template; nothing pickled."""
+    folder = out.scratch / "model"
+    shutil.rmtree(folder, ignore_errors=True)
+    trainer.model.config.use_cache = True  # the trainer turned it off; whoever samples wants it
+    trainer.save_model(str(folder))
+    for file in folder.iterdir():
+        if file.suffix in PICKLES:
+            file.unlink()
+    final = out.path / "model"
+    shutil.rmtree(final, ignore_errors=True)
+    folder.rename(final)
+
+
+def write_curves(logs: Logs, names: Mapping[str, str], out: Writer) -> None:
+    """Write `curves.json`: {"step": [...], name: [...]}, one number (or null) per step.
+
+    names: the trainer's metric -> its name in the file; a metric that was never logged is left out.
+    """
+    curves: dict[str, list[float | None]] = {"step": [row["step"] for row in logs]}
+    for metric, name in names.items():
+        values = [_number(row.get(metric)) for row in logs]
+        if any(value is not None for value in values):
+            curves[name] = values
+    out.add_text("curves.json", json.dumps(curves))
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -1,0 +1,92 @@
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from distillkit.artifact import Artifact, Manifest, Store, content_of
+from distillkit.executor import Processes
+from distillkit.stages.base import LABELS, TRACES, Input, Job, write_shards
+from distillkit.stages.measure import MeasureStage
+from distillkit.trace import Trace, to_row, trace_schema
+
+TEXTS = [
+    "8 + 2 = 0 so 0 - 2 = 8 所以 8 + 8 = 6",
+    "8 + 2 = 0 so 0 - 2 = 8",
+    "",
+    "lone surrogates \ud800 and \x00 controls",
+    "Wait, let me check. " * 20,
+]
+GOLDEN = "c3ff2e68922be67ae3764bf4bdcdd28c247919c0926618d0f7993d948f9fd65e"
+"""Content of the labels of TEXTS."""
+
+
+def traces() -> list[Trace]:
+    return [
+        Trace(f"p{i}", [{"role": "user", "content": "q"}], text, reasoning="", response=text, origin="o")
+        for i, text in enumerate(TEXTS)
+    ]
+
+
+def run(store: Store, stage: MeasureStage, rows: list[Trace], workers: int = 1) -> Artifact:
+    """The stage's labels over a sealed text of 4 shards."""
+    with store.building("traces", "a" * 16, print) as writer:
+        write_shards(Job(store, writer, {}, shards=4), [to_row(row) for row in rows], trace_schema())
+        text = store.seal(writer, Manifest("own", "sample", TRACES, "a" * 16, ""))
+    inputs = {"input": [Input("own", TRACES, text.content, artifact=text.path.name)]}
+    with store.building("measure", "b" * 16, print) as writer:
+        job = Job(store, writer, inputs, shards=4)
+        job.executor = Processes(workers) if workers > 1 else job.executor
+        stage.run(job)
+        return store.seal(writer, Manifest(stage.name, stage.kind, LABELS, "b" * 16, ""))
+
+
+def test_each_trace_gets_every_declared_key(tmp_path: Path) -> None:
+    stage = MeasureStage(name="measured")
+    rows = [row for row in traces() if "\ud800" not in row.completion]
+    made = run(Store(tmp_path), stage, rows)
+    found = {row["id"]: json.loads(row["measures"]) for row in made.rows()}
+    assert found.keys() == {row.id for row in rows}
+    fields = {f"measures.{kind}.{key}" for kind, labels in found["p0/o/0"].items() for key in labels}
+    assert fields == set(stage.fields())
+    assert found["p0/o/0"]["language"]["share"] == round(1 / 3, 4)
+    assert found["p1/o/0"]["language"]["mixed"] is False
+    assert found["p4/o/0"]["repetition"]["tail_loop"] == len(TEXTS[4].rstrip())
+
+
+def test_labels_of_odd_text_can_be_written() -> None:
+    labels = MeasureStage(name="m").label(traces(), {})
+    for label in labels:
+        json.loads(label["measures"].encode("utf-8"))
+
+
+def test_changed_labels_need_a_new_version() -> None:
+    rows = [Trace("p", [], text, "", text, index=i) for i, text in enumerate(TEXTS)]
+    stage = MeasureStage(name="m")
+    labels = [{"id": row.id, **label} for row, label in zip(rows, stage.label(rows, {}), strict=True)]
+    versions = [stage.VERSION, *(measure.VERSION for measure in stage.measures)]
+    assert (versions, content_of(labels)) == ([1, 1, 1, 1, 1, 1], GOLDEN), "raise the VERSION of what changed"
+
+
+def test_only_the_declared_measures_are_taken(tmp_path: Path) -> None:
+    stage = MeasureStage.model_validate({"name": "m", "measures": [{"kind": "repetition", "n": 2}]})
+    [label] = stage.label([traces()[1]], {})
+    assert set(json.loads(label["measures"])) == {"repetition"}
+    assert all(field.startswith("measures.repetition.") for field in stage.fields())
+
+
+def test_a_kind_stands_once() -> None:
+    with pytest.raises(ValidationError, match="length stands there twice"):
+        MeasureStage.model_validate({"name": "m", "measures": [{"kind": "length"}, {"kind": "length"}]})
+    with pytest.raises(ValidationError):
+        MeasureStage.model_validate({"name": "m", "measures": []})
+
+
+def test_processes_make_the_same_labels(tmp_path: Path) -> None:
+    stage = MeasureStage.model_validate(
+        {"name": "m", "measures": [{"kind": "length"}, {"kind": "reflection"}]}
+    )
+    rows = [row for row in traces() if "\ud800" not in row.completion]
+    alone = run(Store(tmp_path / "a"), stage, rows)
+    pooled = run(Store(tmp_path / "b"), stage, rows, workers=2)
+    assert alone.content == pooled.content

@@ -1,0 +1,143 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from distillkit.scoring import Group, Judged
+from distillkit.stages.screen import Screen
+from distillkit.verifiers import Exact
+
+VERIFIERS = {"chain": Exact()}
+
+
+def screen(**fields: Any) -> Screen:
+    return Screen(name="screening", model="toy:base", **{"max_tokens": 64, **fields})
+
+
+def group(problem: str, right: int, of: int, unjudged: int = 0, **fields: Any) -> Group:
+    """Judged completions of one prompt, so many right ones first."""
+
+    def one(index: int, score: float | None, reason: str) -> Judged:
+        known = {
+            "finish_reason": "stop",
+            "tokens": 9,
+            "mixed": False,
+            "language_share": 1.0,
+            "reflections": 0,
+        }
+        return Judged(
+            id=f"{problem}/o/{index}",
+            problem_id=problem,
+            domain="chain",
+            score=score,
+            answer="7",
+            **{"reason": reason, **known, **fields},
+        )
+
+    judged = [one(i, *((1.0, "correct") if i < right else (0.0, "wrong"))) for i in range(of)]
+    return judged + [one(of + i, None, "grader_timeout") for i in range(unjudged)]
+
+
+def summary_of(stage: Screen, groups: list[Group]) -> dict[str, Any]:
+    return stage.summarise(groups, [stage.row(each) for each in groups], VERIFIERS)
+
+
+def example() -> list[Group]:
+    """The worked example: 92, 18, 3 and 0 right of 128."""
+    return [group(problem, right, 128) for problem, right in zip("abcd", (92, 18, 3, 0), strict=True)]
+
+
+def test_the_worked_example() -> None:
+    found = summary_of(screen(), example())
+    assert found["scores"]["pass@1"]["value"] == pytest.approx(0.2207, abs=5e-5)
+    assert found["scores"]["pass@64"]["value"] == pytest.approx(0.7195, abs=5e-5)
+    assert found["scores"]["gap"]["value"] == pytest.approx(0.4988, abs=5e-5)
+    predicted = {each["gamma"]: each["value"] for each in found["predicted"]}
+    assert predicted[0.7] == pytest.approx(0.5699, abs=1e-4)
+    assert list(predicted) == [0.6, 0.7, 0.9]
+    assert found["bands"] == {"never": 1, "rare": 1, "hard": 1, "even": 1, "sure": 0}
+    assert found["go"] is True
+    curve = [found["scores"][f"pass@{k}"]["value"] for k in (1, 2, 4, 8, 16, 32, 64)]
+    assert curve == sorted(curve)
+    assert found["scores"]["gap"]["n"] == 4
+    assert found["scores"]["gap"]["samples"] == 512
+
+
+def test_every_prompt_has_its_fate() -> None:
+    stage = screen(gammas=[0.5, 1.0])
+    rows = [stage.row(each) for each in example()]
+    assert [row["band"] for row in rows] == ["even", "hard", "rare", "never"]
+    rare = rows[2]
+    assert (rare["id"], rare["n"], rare["correct"], rare["pass_rate"]) == ("c", 128, 3, 3 / 128)
+    assert rare["fate"] == [
+        pytest.approx((rare["pass_rate"] + rare["pass_at_k"]) / 2),
+        pytest.approx(rare["pass_at_k"]),
+    ]
+    assert rows[3]["fate"] == [0.0, 0.0]
+    assert rows[3]["signal"] == [0.0, 0.0]
+    eight, sixteen = rows[0]["signal"]
+    assert eight == pytest.approx(1 - (92 / 128) ** 8 - (36 / 128) ** 8)
+    assert sixteen > eight
+
+
+def test_signal_is_the_mean_over_prompts() -> None:
+    found = summary_of(screen(n=4, k=2), [group("a", 2, 4), group("b", 4, 4)])
+    assert found["signal"]["8"] == pytest.approx((1 - 2 * 0.5**8) / 2)
+
+
+def test_a_small_gap_is_a_no_go_with_reasons() -> None:
+    solved = [group(f"p{i}", 128, 128) for i in range(19)] + [group("q", 0, 128)]
+    found = summary_of(screen(), solved)
+    assert found["go"] is False
+    first, *others = found["reasons"]
+    assert first == "the gap pass@64 - pass@1 is 0.000 [0.000, 0.168], less than min_gap 0.1"
+    assert "19 of 20 prompts are solved nearly always: nothing to gain there" in others
+    assert "1 of 20 prompts were never solved: nothing to reward there" in others
+
+
+def test_reasons_name_a_broken_template_and_a_low_cap() -> None:
+    silent = [
+        group("a", 0, 4, finish_reason="length", reason="truncated"),
+        group("b", 0, 4, reason="no_answer"),
+    ]
+    reasons = summary_of(screen(n=4, k=2), silent)["reasons"]
+    assert "50% of the completions give no answer: try another template" in reasons
+    assert "50% of the completions are cut by max_tokens: raise it" in reasons
+
+
+def test_prompts_with_too_few_judged_samples_tell_nothing() -> None:
+    stage = screen(n=4, k=2)
+    groups = [group("a", 1, 4), group("b", 1, 1, unjudged=3), group("c", 0, 0, unjudged=4)]
+    rows = [stage.row(each) for each in groups]
+    assert [row.get("band") for row in rows] == ["hard", None, None]
+    assert rows[2] == {"id": "c", "n": 0, "correct": 0, "pass_rate": None}
+    found = summary_of(stage, groups)
+    assert found["scores"]["gap"]["n"] == 1
+    assert sum(found["bands"].values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"n": 64}, "n: 64 is too few for pass@64: raise it to 128, or lower k, or allow_small_n: true"),
+        ({"n": 63, "allow_small_n": True}, "n: 63 is too few for pass@64: raise it to 64, or lower k"),
+        ({"n": 127, "k": 64}, "raise it to 128"),
+        ({"k": 1}, "greater than or equal to 2"),
+        ({"gammas": [1.1]}, "less than or equal to 1"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        screen(**fields)
+    assert message in str(error.value)
+
+
+def test_small_n_is_allowed_when_asked_for_and_said() -> None:
+    stage = screen(n=64, allow_small_n=True)
+    found = summary_of(stage, [group("a", 32, 64)])
+    assert "n 64 is below 2 x k: pass@64 of a prompt is little more than a coin" in found["reasons"]
+
+
+def test_a_smoke_run_takes_fewer_prompts() -> None:
+    assert screen(limit=100).limited(5).limit == 5
+    assert screen(limit=3).limited(5).limit == 3

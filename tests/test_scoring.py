@@ -1,0 +1,227 @@
+from typing import Any
+
+import pytest
+from distillkit.sampling import Sampling
+
+from distillkit.artifact import Manifest, Writer
+from distillkit.errors import StageError
+from distillkit.scoring import (
+    Judged,
+    Scoring,
+    by_problem,
+    cons_at,
+    count_judged,
+    largest_k,
+    metrics,
+    outcome,
+    pass_at,
+    realised_gamma,
+    settings,
+)
+from distillkit.text import split_think
+from distillkit.trace import Trace
+from distillkit.verifiers import Exact, Math
+
+VERIFIERS = {"chain": Exact()}
+
+
+def traces(problem: str, gold: Any, *completions: str, domain: str = "chain", **fields: Any) -> list[Trace]:
+    """One finished trace per completion."""
+    made = []
+    for index, completion in enumerate(completions):
+        reasoning, response = split_think(completion)
+        made.append(
+            Trace(
+                problem,
+                [{"role": "user", "content": "2 + 5"}],
+                completion,
+                reasoning,
+                response,
+                **{
+                    "reference": gold,
+                    "domain": domain,
+                    "language": "en",
+                    "finish_reason": "stop",
+                    "completion_tokens": len(completion.split()),
+                    "origin": "o" * 12,
+                    "index": index,
+                    **fields,
+                },
+            )
+        )
+    return made
+
+
+def answers(problem: str, gold: str, *given: str | None) -> list[Judged]:
+    """Judged completions that answer so; None gives no answer."""
+    texts = [f"<answer> {each} </answer>" if each else "no idea" for each in given]
+    return Scoring().judge(traces(problem, gold, *texts), VERIFIERS)
+
+
+def counted(problem: str, right: int, of: int) -> list[Judged]:
+    return answers(problem, "7", *["7"] * right, *["8"] * (of - right))
+
+
+def test_every_completion_is_judged_and_measured_in_order() -> None:
+    given = traces(
+        "p",
+        "7",
+        "<think> 2 + 5 = 7 so then </think> <answer> 7 </answer>",
+        "<think> so 2 + 5 = 8 然后 wait </think> <answer> 8 </answer>",
+        "<think> so then </think> none",
+        "<think> so then </think> <answer> 7 </answer>",
+    )
+    given[3] = traces("p", "7", *[each.completion for each in given], finish_reason="length")[3]
+    judged = Scoring().judge(given, VERIFIERS)
+    assert [each.id for each in judged] == [each.id for each in given]
+    assert [each.reason for each in judged] == ["correct", "wrong", "no_answer", "truncated"]
+    assert [each.score for each in judged] == [1.0, 0.0, 0.0, 0.0]
+    assert [each.answer for each in judged] == ["7", "8", None, None]
+    assert [each.mixed for each in judged] == [False, True, False, False]
+    assert [each.reflections for each in judged] == [0, 1, 0, 0]
+    assert judged[1].language_share == 0.5  # so, wait / so, wait, 然, 后
+
+
+def test_equal_completions_are_graded_once_but_not_across_problems_or_endings() -> None:
+    seen: list[str] = []
+
+    class Counting(Exact):
+        def judge(self, answered: Any) -> Any:
+            seen.extend(trace.problem_id for trace, _ in answered)
+            return super().judge(answered)
+
+    text = "<answer> 7 </answer>"
+    given = [*traces("a", "7", text, text, text), *traces("b", "9", text)]
+    given += traces("a", "7", text, finish_reason="length", origin="cut")
+    judged = Scoring().judge(given, {"chain": Counting()})
+    assert sorted(seen) == ["a", "b"]
+    assert [each.reason for each in judged] == ["correct", "correct", "correct", "wrong", "truncated"]
+
+
+def test_every_domain_has_its_verifier() -> None:
+    half = traces("a", "0.5", r"\boxed{\frac{1}{2}}", domain="math")
+    same = traces("b", "0.5", r"\boxed{\frac{1}{2}}")
+    with Math() as math:
+        judged = Scoring().judge([*half, *same], {"math": math, "chain": Exact()})
+    assert [each.reason for each in judged] == ["correct", "wrong"]
+
+
+def test_values_are_means_over_problems() -> None:
+    groups = by_problem([*counted("a", 3, 4), *counted("b", 1, 4)])
+    found = metrics(groups, [2], VERIFIERS)
+    assert found["pass@1"].value == 0.5
+    assert (found["pass@1"].n, found["pass@1"].samples) == (2, 8)
+    assert found["pass@2"].value == 0.75  # (1 + 1/2) / 2
+    assert found["pass@1"].low is not None
+    assert found["pass@1"].low < 0.5 < (found["pass@1"].high or 0)
+
+
+def test_lengths_are_told_apart() -> None:
+    long = "<think> a b c d </think> <answer> 7 </answer>"  # 9 tokens
+    short = "<answer> 8 </answer>"  # 3
+    cut = traces("p", "7", "<think> a", finish_reason="length", index=9)  # 2
+    given = [*traces("p", "7", long, long, short), *cut]
+    found = metrics(by_problem(Scoring().judge(given, VERIFIERS)), [], VERIFIERS)
+    assert found["mean_tokens"].value == 5.75
+    assert found["mean_terminated_tokens"].value == 7.0
+    assert found["mean_right_tokens"].value == 9.0
+    assert found["mean_wrong_tokens"].value == 2.5
+    assert found["truncated"].value == 0.25
+    assert found["no_answer"].value == 0.0
+
+
+def test_a_metric_without_anything_to_count_is_absent() -> None:
+    uncounted = traces("p", "7", "<answer> 7 </answer>", completion_tokens=None)
+    found = metrics(by_problem(Scoring().judge(uncounted, VERIFIERS)), [4], VERIFIERS)
+    assert found["pass@1"].value == 1.0
+    assert not {"mean_tokens", "mean_wrong_tokens", "pass@4", "cons@4"} & set(found)
+
+
+def test_majority_vote_as_in_the_worked_example() -> None:
+    sevens = by_problem(answers("p", "7", "7", "7", "7", "7", "10", "6", "14", None))
+    fourteens = by_problem(answers("p", "7", "7", "14", "14", "14", "14", "14", "6", None))
+    assert cons_at(sevens, 8, VERIFIERS).value == 1.0
+    assert cons_at(fourteens, 8, VERIFIERS).value == 0.0
+
+
+def test_votes_are_counted_by_the_verifiers_equality() -> None:
+    split = answers("p", "0.5", "0.5", "0.50", "3", "3", "0.500")
+    loose = {"chain": Exact(tolerance=0.0)}
+    given = traces("p", "0.5", *[f"<answer> {each.answer} </answer>" for each in split])
+    assert cons_at(by_problem(Scoring().judge(given, loose)), 5, loose).value == 1.0
+    assert cons_at(by_problem(split), 5, VERIFIERS).value == 0.0
+
+
+def test_without_equality_there_is_no_vote() -> None:
+    class Mute(Exact):
+        votes = False
+
+    groups = by_problem(counted("p", 2, 4))
+    assert "cons@2" in metrics(groups, [2], VERIFIERS)
+    assert "cons@2" not in metrics(groups, [2], {"chain": Mute()})
+    assert "cons@2" not in metrics(groups, [2], VERIFIERS, votes=False)
+
+
+def test_unjudged_completions_count_in_no_rate_but_are_counted(tmp_path: Any) -> None:
+    bad = Scoring().judge(traces("b", {"no": "answer"}, "<answer> 7 </answer>"), VERIFIERS)
+    judged = [*counted("a", 3, 4), *bad]
+    groups = by_problem(judged)
+    found = metrics(groups, [2], VERIFIERS)
+    assert (found["pass@1"].value, found["pass@1"].n, found["pass@1"].samples) == (0.75, 1, 4)
+    assert pass_at(groups, 2).n == 1
+    assert outcome(groups[1]) == {"n": 0, "correct": 0, "pass_rate": None}
+    out = Writer(tmp_path / "work")
+    count_judged(out, judged)
+    assert (out.rows_in, out.rows_kept) == (5, 4)
+    assert out.counts == {"unjudged": {"unparseable_gold": 1}}
+
+
+def test_too_many_unjudged_are_refused() -> None:
+    manifest = Manifest(
+        "s", "evaluate", "scores", "r", "c", counts={"unjudged": {"unparseable_gold": 6}}, rows_in=100
+    )
+    Scoring(max_unjudged=0.06).check_unjudged("s", manifest)
+    with pytest.raises(StageError, match=r"s: 6 of 100 completions have no score \(unparseable_gold 6\)"):
+        Scoring().check_unjudged("s", manifest)
+
+
+def test_gamma_is_the_share_of_the_gap() -> None:
+    base = by_problem(
+        [
+            each
+            for p, right in zip("abcdefgh", (1, 2, 1, 0, 3, 1, 2, 1), strict=True)
+            for each in counted(p, right, 8)
+        ]
+    )
+    trained = by_problem([each for p in "abcdefgh" for each in counted(p, 6, 8)])
+    found = realised_gamma(base, trained, 4)
+    reach, first = pass_at(base, 4).value, pass_at(base, 1).value
+    assert reach is not None and first is not None and found.value is not None
+    assert found.value == pytest.approx((0.75 - first) / (reach - first), abs=1e-6)
+    assert found.low is not None and found.high is not None
+    assert found.low < found.value < found.high
+    assert found.n == 8
+
+
+def test_gamma_stands_on_shared_problems_only() -> None:
+    base = by_problem([*counted("a", 2, 8), *counted("b", 4, 8)])
+    trained = by_problem([*counted("b", 6, 8), *counted("z", 0, 8)])
+    assert realised_gamma(base, trained, 4).n == 1
+    assert realised_gamma(base, by_problem(counted("z", 1, 8)), 4).value is None
+
+
+def test_gamma_of_no_gap_has_no_value() -> None:
+    solved = by_problem([*counted("a", 8, 8), *counted("b", 8, 8)])
+    assert realised_gamma(solved, solved, 4).value is None
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, None), (3, None), (4, 2), (31, 8), (32, 16), (64, 32), (100, 32)])
+def test_the_largest_k_leaves_twice_as_many_samples(n: int, k: int | None) -> None:
+    assert largest_k(n) == k
+
+
+def test_settings_say_what_a_score_depends_on() -> None:
+    found = settings(Sampling(max_tokens=64, temperature=0.6))
+    assert found["max_tokens"] == 64
+    assert found["temperature"] == 0.6
+    assert {"top_p", "top_k", "min_p", "stop", "template", "engine"} < set(found)
