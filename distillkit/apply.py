@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from distillkit.artifact import Artifact, Manifest, Row, Store
 from distillkit.errors import MissingError, RecipeError
+from distillkit.recipe import parse_value
 from distillkit.spec import digest
 from distillkit.stages import AnyStage
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Input, Job, write_shards
@@ -43,7 +43,13 @@ class _File:
 
 
 def apply(
-    kind: str, source: Path, target: Path, sets: Sequence[str] = (), domain: str = "math", *, trust: bool = False
+    kind: str,
+    source: Path,
+    target: Path,
+    sets: Sequence[str] = (),
+    domain: str = "math",
+    *,
+    trust: bool = False,
 ) -> dict[str, int]:
     """Run a row stage over a jsonl or parquet file; returns {"rows", "labelled" or "kept", "refused"}.
 
@@ -60,7 +66,9 @@ def apply(
     stage, verifiers = _declared(kind, sets, domain)
     phrases = [*stage.foreign(), *(phrase for v in verifiers.values() for phrase in v.foreign())]
     if phrases and not trust:
-        raise RecipeError(f"apply {kind}: runs code of its author ({'; '.join(phrases)}); add --trust if you trust it")
+        raise RecipeError(
+            f"apply {kind}: runs code of its author ({'; '.join(phrases)}); add --trust if you trust it"
+        )
     stage.check(Path.cwd())
     selects = stage.MAKES == SELECTION
     file = _read(source, domain, selects=selects)
@@ -83,13 +91,15 @@ def _declared(kind: str, sets: Sequence[str], domain: str) -> tuple[AnyStage, di
         *path, last = keys if root == "verifiers" else [root, *keys]
         for each in path:
             here = here.setdefault(each, {})
-        here[last] = yaml.safe_load(text)
+        here[last] = parse_value(text)
     try:
         stage: AnyStage = TypeAdapter(AnyStage).validate_python(fields)
         return stage, TypeAdapter(dict[str, AnyVerifier]).validate_python(judges)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise RecipeError(f"apply {kind}: {'.'.join(map(str, first['loc'][1:]))}: {first['msg'].lower()}") from None
+        raise RecipeError(
+            f"apply {kind}: {'.'.join(map(str, first['loc'][1:]))}: {first['msg'].lower()}"
+        ) from None
 
 
 def read_rows(path: Path) -> tuple[list[Row], dict[int, str]]:
@@ -125,7 +135,11 @@ def _read(path: Path, domain: str, *, selects: bool) -> _File:
     if len(refused) == len(rows):
         raise RecipeError(f"{path}: no rows that could be read")
     known = {column for row in rows for column in row}
-    missing = [column for column in NEEDED if column not in known and not (column == "prompt" and "messages" in known)]
+    missing = [
+        column
+        for column in NEEDED
+        if column not in known and not (column == "prompt" and "messages" in known)
+    ]
     if missing:
         raise RecipeError(f"{path}: no column {', '.join(missing)}; there are {', '.join(sorted(known))}")
     traces = {}
@@ -140,7 +154,9 @@ def _read(path: Path, domain: str, *, selects: bool) -> _File:
 
 
 def _complete(row: Row) -> bool:
-    return isinstance(row.get("completion"), str) and bool(row.get("messages") or isinstance(row.get("prompt"), str))
+    return isinstance(row.get("completion"), str) and bool(
+        row.get("messages") or isinstance(row.get("prompt"), str)
+    )
 
 
 def _trace(row: Row, index: int, domain: str) -> Trace:
@@ -215,7 +231,10 @@ def _input(artifact: Artifact) -> Input:
 def _write(target: Path, file: _File, labels: dict[int, Row], *, selects: bool) -> dict[str, int]:
     rows = []
     for index, row in enumerate(file.rows):
-        added = {k: json.loads(v) if k in JSON_COLUMNS and isinstance(v, str) else v for k, v in labels.get(index, {}).items()}
+        added = {
+            k: json.loads(v) if k in JSON_COLUMNS and isinstance(v, str) else v
+            for k, v in labels.get(index, {}).items()
+        }
         if selects:
             added["reject_reason"] = added.pop("reason", None)
             added.setdefault("kept", False)
@@ -230,9 +249,13 @@ def _write(target: Path, file: _File, labels: dict[int, Row], *, selects: bool) 
         import pyarrow.parquet as pq
 
         names = list(dict.fromkeys(name for row in rows for name in row))
-        pq.write_table(pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]), target)
+        pq.write_table(
+            pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]), target
+        )
     if selects:
-        return {"rows": len(rows), "kept": sum(1 for row in rows if row["kept"]), "refused": len(file.refused)}
+        return {
+            "rows": len(rows),
+            "kept": sum(1 for row in rows if row["kept"]),
+            "refused": len(file.refused),
+        }
     return {"rows": len(rows), "labelled": len(labels), "refused": len(file.refused)}
-
-

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,13 +178,20 @@ def weights_content(folder: Path) -> str:
     for path in sorted(folder.iterdir()):
         if path.suffix in (".safetensors", ".jinja", ".model", ".txt") or path.name == "tokenizer.json":
             parts[path.name] = file_digest(path)
-        elif path.name in ("config.json", "generation_config.json", "tokenizer_config.json", "adapter_config.json"):
+        elif path.name in (
+            "config.json",
+            "generation_config.json",
+            "tokenizer_config.json",
+            "adapter_config.json",
+        ):
             config = json.loads(path.read_text("utf-8"))
             parts[path.name] = digest({k: v for k, v in config.items() if k not in _UNSTABLE_KEYS})
     return digest(parts)
 
 
-_UNSTABLE_KEYS = frozenset({"_name_or_path", "name_or_path", "transformers_version", "base_model_name_or_path"})
+_UNSTABLE_KEYS = frozenset(
+    {"_name_or_path", "name_or_path", "transformers_version", "base_model_name_or_path"}
+)
 
 
 class Writer:
@@ -221,7 +229,7 @@ class Writer:
         import pyarrow as pa
 
         ordered = sorted(rows, key=lambda row: row["id"])
-        for first, second in zip(ordered, ordered[1:], strict=False):
+        for first, second in pairwise(ordered):
             if first["id"] == second["id"]:
                 raise StageError(f"{table}: two rows have the id {first['id']}")
         names = schema.names
@@ -230,7 +238,9 @@ class Writer:
         found = dict(counts or {})
         if "domain" in names:
             found["domain"] = dict(Counter(row["domain"] for row in ordered))
-        body = body.replace_schema_metadata({"distillkit.content": content, "distillkit.counts": canonical(found)})
+        body = body.replace_schema_metadata(
+            {"distillkit.content": content, "distillkit.counts": canonical(found)}
+        )
         file = self._file(shard, table)
         write_parquet(body, file)
         return self._entry(file)
@@ -261,7 +271,9 @@ class Writer:
         return {
             str(path.relative_to(self.path)): file_digest(path)
             for path in sorted(self.path.rglob("*"))
-            if path.is_file() and path.relative_to(self.path).parts[0] not in ("tables", MANIFEST) and not _scratch(path, self.path)
+            if path.is_file()
+            and path.relative_to(self.path).parts[0] not in ("tables", MANIFEST)
+            and not _scratch(path, self.path)
         }
 
     @property
@@ -304,7 +316,9 @@ class Store:
             self.artifacts.mkdir(parents=True, exist_ok=True)
             self.work.mkdir(exist_ok=True)
         except OSError as error:
-            raise MissingError(f"{root}: cannot make the store there ({error.strerror}); give --store DIR") from None
+            raise MissingError(
+                f"{root}: cannot make the store there ({error.strerror}); give --store DIR"
+            ) from None
 
     def find(self, kind: str, request: str) -> Artifact | None:
         """The artifact of a request, or None where it was never built."""
@@ -323,7 +337,9 @@ class Store:
         try:
             artifact = Artifact(path, load_manifest(path / MANIFEST), stage)
         except (OSError, ValueError, TypeError, KeyError):
-            raise StageError(f"{path}: manifest cannot be read: the artifact is corrupt; remove it (rm -r {path}) and run again") from None
+            raise StageError(
+                f"{path}: manifest cannot be read: the artifact is corrupt; remove it (rm -r {path}) and run again"
+            ) from None
         for shards in artifact.manifest.tables.values():
             for shard in shards:
                 file = path / shard.file
@@ -349,8 +365,12 @@ class Store:
         """Complete the manifest from what was written, and make the work directory an artifact by one rename."""
         tables = writer.tables()
         files = writer.files()
-        counts = merge_counts([writer.counts, *(shard.counts for shards in tables.values() for shard in shards)])
-        kept = writer.rows_kept if writer.rows_kept is not None else sum(s.rows for s in tables.get("rows", []))
+        counts = merge_counts(
+            [writer.counts, *(shard.counts for shards in tables.values() for shard in shards)]
+        )
+        kept = (
+            writer.rows_kept if writer.rows_kept is not None else sum(s.rows for s in tables.get("rows", []))
+        )
         sums = {name: add_contents([shard.content for shard in shards]) for name, shards in tables.items()}
         weights = writer.path / "model"
         named = {k: v for k, v in files.items() if not k.startswith("model/")}
@@ -465,7 +485,8 @@ def disk_error(path: Path, error: OSError) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(path.parent).free / 2**20
         return MissingError(
-            f"{path.parent}: no disk space left ({free:.0f} MiB free); free some (distillkit gc) or give --store DIR; finished shards are safe"
+            f"{path.parent}: no disk space left ({free:.0f} MiB free); free some (distillkit gc) or give --store DIR; "
+            "finished shards are safe"
         )
     return error
 

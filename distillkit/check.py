@@ -4,6 +4,7 @@
 data, so that the terminal, `--json` and the tests see the same.
 """
 
+import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,13 +13,15 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from distillkit.artifact import Artifact, Store
+from distillkit.artifact import Artifact, Model, Store, Writer
 from distillkit.errors import RecipeError
 from distillkit.events import Events
 from distillkit.lock import Lock
 from distillkit.recipe import Recipe
 from distillkit.runner import Run
-from distillkit.stages.base import PROBLEMS
+from distillkit.stages.base import PROBLEMS, Job
+from distillkit.stages.grpo import Grpo
+from distillkit.stages.sft import Sft
 from distillkit.trace import Problem, problem_of
 from distillkit.verifiers import AnyVerifier
 from distillkit.wiring import PACKAGED, Step, resolve, weights_names
@@ -65,7 +68,9 @@ def _stage(step: Step) -> dict[str, Any]:
 def foreign(recipe: Recipe) -> list[str]:
     """Everything in a recipe that runs code of its author."""
     stages = [f"stages.{stage.name}: {phrase}" for stage in recipe.stages for phrase in stage.foreign()]
-    return stages + [f"verifiers.{domain}: {phrase}" for domain, v in recipe.verifiers.items() for phrase in v.foreign()]
+    return stages + [
+        f"verifiers.{domain}: {phrase}" for domain, v in recipe.verifiers.items() for phrase in v.foreign()
+    ]
 
 
 def check_online(recipe: Recipe, path: Path, finding: Finding) -> None:
@@ -105,18 +110,40 @@ def _try_golds(stage: str, artifact: Artifact, verifiers: dict[str, AnyVerifier]
         by_domain.setdefault(problem.domain, []).append(problem)
     for domain, problems in by_domain.items():
         if domain not in verifiers:
-            raise RecipeError(f"stages.{stage}: no verifier for domain {domain!r}; add it to `verifiers:` at the top of the recipe")
+            raise RecipeError(
+                f"stages.{stage}: no verifier for domain {domain!r}; add it to `verifiers:` at the top of the recipe"
+            )
         with verifiers[domain] as verifier:
             reasons = verifier.check_references([problem.reference for problem in problems])
-        bad = [(problem, reason) for problem, reason in zip(problems, reasons, strict=True) if reason is not None]
+        bad = [
+            (problem, reason) for problem, reason in zip(problems, reasons, strict=True) if reason is not None
+        ]
         if len(bad) == len(problems):
-            raise RecipeError(f"stages.{stage}: no gold of domain {domain} can be graded by {verifier.kind} ({bad[0][1]})")
+            raise RecipeError(
+                f"stages.{stage}: no gold of domain {domain} can be graded by {verifier.kind} ({bad[0][1]})"
+            )
         if bad:
-            common = ", ".join(f"{reason} {n:,}" for reason, n in Counter(reason for _, reason in bad).most_common(3))
+            common = ", ".join(
+                f"{reason} {n:,}" for reason, n in Counter(reason for _, reason in bad).most_common(3)
+            )
             example = repr(bad[0][0].reference)[:80]
             finding.warnings.append(
-                f"stages.{stage}: {len(bad):,} of {len(problems):,} golds of domain {domain} cannot be graded ({common}); e.g. {example}"
+                f"stages.{stage}: {len(bad):,} of {len(problems):,} golds of domain {domain} cannot be graded "
+                f"({common}); e.g. {example}"
             )
+
+
+def check_deep(recipe: Recipe, finding: Finding) -> None:
+    """Build the configuration that TRL would get, for every trainer; takes seconds, for TRL is imported.
+
+    Raises RecipeError with TRL's own words.
+    """
+    for stage in recipe.stages:
+        if isinstance(stage, Sft | Grpo):
+            with tempfile.TemporaryDirectory(prefix="distillkit-") as folder:
+                store = Store(Path(folder))
+                job = Job(store, Writer(store.work / stage.name), {}, seed=recipe.seed)
+                stage.config(Model(stage.model, "", ""), job)
 
 
 def render(finding: Finding) -> RenderableType:

@@ -22,9 +22,16 @@ if TYPE_CHECKING:
     from distillkit.recipe import Recipe
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
-SETS = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value: stages.NAME.key=value.")
+SETS = click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a value: stages.NAME.key=value."
+)
 STORE = click.option(
-    "--store", type=click.Path(path_type=Path), envvar="DISTILLKIT_STORE", default=Path("store"), show_default=True, help="Where artifacts and runs lie."
+    "--store",
+    type=click.Path(path_type=Path),
+    envvar="DISTILLKIT_STORE",
+    default=Path("store"),
+    show_default=True,
+    help="Where artifacts and runs lie.",
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print stable, documented JSON.")
 
@@ -41,13 +48,27 @@ def cli() -> None:
 @SETS
 @click.option("--until", metavar="STAGE", help="Stop behind this stage.")
 @click.option("--only", metavar="STAGE", help="Run this stage alone, its inputs from the store.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="A smoke run of the whole recipe on at most N problems.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="A smoke run of the whole recipe on at most N problems.",
+)
 @click.option("--seeds", metavar="1,2,3", help="One run per seed, reported together.")
 @click.option("--trust", is_flag=True, help="Let the recipe run code of its author.")
 @click.option("--update", is_flag=True, help="Resolve Hub branches and tags anew.")
 @click.option("--yes", is_flag=True, help="Run although the plan exceeds the recipe's budget.")
 def run(
-    recipe: Path, store: Path, sets: tuple[str, ...], until: str | None, only: str | None, limit: int | None, seeds: str | None, trust: bool, update: bool, yes: bool
+    recipe: Path,
+    store: Path,
+    sets: tuple[str, ...],
+    until: str | None,
+    only: str | None,
+    limit: int | None,
+    seeds: str | None,
+    trust: bool,
+    update: bool,
+    yes: bool,
 ) -> None:
     """Run a recipe; what is in the store already is taken from there."""
     from distillkit.session import Session
@@ -95,7 +116,9 @@ def _terminated_like_interrupted() -> Iterator[None]:
 @click.option("--data", is_flag=True, help="Also read the problems and try every gold on its verifier.")
 @click.option("--deep", is_flag=True, help="Also build the trainers' real configurations.")
 @STORE
-def check(recipe: Path, sets: tuple[str, ...], as_json: bool, online: bool, data: bool, deep: bool, store: Path) -> None:
+def check(
+    recipe: Path, sets: tuple[str, ...], as_json: bool, online: bool, data: bool, deep: bool, store: Path
+) -> None:
     """Refuse what would fail later: keys, wires, types, fields, files. Offline and static unless told otherwise."""
     from distillkit.check import check as check_recipe
     from distillkit.check import check_data, check_deep, check_online, render
@@ -174,7 +197,9 @@ def gc(store: Path, yes: bool) -> None:
 
 @cli.command()
 @click.argument("name", required=False)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to copy it; default ./NAME.yaml.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Where to copy it; default ./NAME.yaml."
+)
 def init(name: str | None, output: Path | None) -> None:
     """Copy a shipped recipe to start from; without a name, list them."""
     from distillkit.shipped import copy, listing
@@ -193,8 +218,12 @@ def schema() -> None:
 @cli.command()
 @click.argument("kind")
 @click.argument("input", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A .jsonl or .parquet file.")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="A key of the stage, or verifiers.DOMAIN.key.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="A .jsonl or .parquet file."
+)
+@click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="A key of the stage, or verifiers.DOMAIN.key."
+)
 @click.option("--domain", default="math", show_default=True, help="Domain of rows that name none.")
 @click.option("--trust", is_flag=True, help="Let the stage run code of yours.")
 def apply(kind: str, input: Path, output: Path, sets: tuple[str, ...], domain: str, trust: bool) -> None:

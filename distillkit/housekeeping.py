@@ -28,9 +28,19 @@ def list_store(store: Path) -> dict[str, Any]:
     runs = []
     for path in run_folders(store):
         record = load_record(path)
-        runs.append({"run": str(path.relative_to(store / "runs")), "status": record.status, "stages": len(record.stages)})
+        runs.append(
+            {
+                "run": str(path.relative_to(store / "runs")),
+                "status": record.status,
+                "stages": len(record.stages),
+            }
+        )
     folder = store / "artifacts"
-    artifacts = [_entry(path) for path in sorted(folder.iterdir()) if (path / MANIFEST).exists()] if folder.exists() else []
+    artifacts = (
+        [_entry(path) for path in sorted(folder.iterdir()) if (path / MANIFEST).exists()]
+        if folder.exists()
+        else []
+    )
     return {"runs": runs, "artifacts": artifacts}
 
 
@@ -39,7 +49,13 @@ def _entry(path: Path) -> dict[str, Any]:
         manifest = load_manifest(path / MANIFEST)
     except (ValueError, KeyError, TypeError):
         return {"name": path.name, "stage": "", "type": "corrupt", "rows": 0, "bytes": size(path)}
-    return {"name": path.name, "stage": manifest.stage, "type": manifest.type, "rows": manifest.rows_kept, "bytes": size(path)}
+    return {
+        "name": path.name,
+        "stage": manifest.stage,
+        "type": manifest.type,
+        "rows": manifest.rows_kept,
+        "bytes": size(path),
+    }
 
 
 def size(path: Path) -> int:
@@ -54,7 +70,9 @@ def render(listed: dict[str, Any]) -> RenderableType:
         runs.add_row(run["run"], run["status"], str(run["stages"]))
     artifacts = Table("artifact", "stage", "type", "rows", "MiB", box=None)
     for each in listed["artifacts"]:
-        artifacts.add_row(each["name"], each["stage"], each["type"], f"{each['rows']:,}", f"{each['bytes'] / 2**20:.1f}")
+        artifacts.add_row(
+            each["name"], each["stage"], each["type"], f"{each['rows']:,}", f"{each['bytes'] / 2**20:.1f}"
+        )
     return Group(runs, artifacts)
 
 

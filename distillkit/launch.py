@@ -8,6 +8,7 @@ tells its progress in a file, and dies with its parent however that one dies.
 import atexit
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -30,21 +31,18 @@ from distillkit.artifact import Store, Writer, write_text
 from distillkit.errors import DistillkitError, EngineError, MissingError, RecipeError, StageError
 from distillkit.events import Event, Events, read_events
 from distillkit.executor import executor_for
-from distillkit.stages import AnyStage, Stage
-from distillkit.stages.base import Input, Job
+from distillkit.stages import AnyStage
+from distillkit.stages.base import Input, Job, Stage
+from distillkit.training.config import Training
 from distillkit.verifiers import AnyVerifier
 
 Listener = Callable[[Event], None]
 
-PRELOAD = (
-    "torch",
-    "datasets",
-    "transformers.models.qwen3.modeling_qwen3",
-    "transformers.trainer",
-    "trl.trainer.sft_trainer",
-    "trl.trainer.grpo_trainer",
-)
-"""What the children of a CPU machine share; the order is that of their need."""
+PRELOAD = ("torch", "transformers.models.qwen3.modeling_qwen3", "transformers.generation")
+"""What every child with a model needs."""
+
+PRELOAD_TRAINERS = ("datasets", "trl.trainer.sft_trainer", "trl.trainer.grpo_trainer")
+"""What a child that trains needs besides."""
 
 HIDDEN = ("vllm",)
 """Left out while preloading: TRL imports vLLM where it finds it, 4 s and 200 MB that a CPU run never uses."""
@@ -59,7 +57,7 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "OPENBLAS_NUM_THREADS": "1",  # its threads would start in the server, before the fork
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for each other waste most of a machine that has other work
+    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads cost most of a machine that has other work
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking for a GPU must not initialise it before the fork
 }
 
@@ -152,8 +150,14 @@ def run_here(ticket: Ticket, out: Writer, on_event: Listener) -> None:
     stage.run(job)
 
 
-def start(preload: Sequence[str] = PRELOAD) -> None:
-    """Begin to import in the server what the children will need; without it the first child starts the server.
+def preload_of(stages: Sequence[Stage]) -> list[str]:
+    """The modules that the children of these stages need, in the order of their need."""
+    trainers = PRELOAD_TRAINERS if any(isinstance(stage, Training) for stage in stages) else ()
+    return [*PRELOAD, *trainers] if any(stage.CHILD for stage in stages) else []
+
+
+def start(preload: Sequence[str] = ()) -> None:
+    """Begin to import in the server what the children will need; else the first child starts the server.
 
     With a GPU nothing is preloaded: a library that touches the device while it is imported would spoil it for
     every fork, and seconds do not matter there.
@@ -200,7 +204,7 @@ def _take_result(out: Writer) -> None:
 
 
 def _failure(ticket: Ticket, status: int | None) -> DistillkitError:
-    """What to raise for a child that ended with `status`: an exit code, minus a signal, None where nobody knows."""
+    """What to raise for a child that ended so: an exit code, minus a signal, or None where nobody knows."""
     if (ticket.scratch / ERROR).exists():
         error = json.loads((ticket.scratch / ERROR).read_text("utf-8"))
         return {each.__name__: each for each in _ERRORS}[error["class"]](error["text"])
@@ -240,10 +244,14 @@ class _Server:
         threads = os.environ.get(THREADS_VARIABLE, str(DEFAULT_THREADS))
         paths = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "distillkit.launch", str(theirs.fileno()), str(os.getpid()), *preload],
-            env=os.environ
-            | ENVIRONMENT
-            | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": paths},
+            [sys.executable, "-P", "-m", __name__, str(theirs.fileno()), str(os.getpid()), *preload],
+            env={
+                **os.environ,
+                **ENVIRONMENT,
+                "OMP_NUM_THREADS": threads,
+                "MKL_NUM_THREADS": threads,
+                "PYTHONPATH": paths,
+            },
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -258,7 +266,7 @@ class _Server:
         return self._process.poll() is None
 
     def run(self, ticket: Ticket, on_event: Listener) -> int | None:
-        """Fork a child for the ticket and follow it; its exit code, minus its signal, or None when the server died."""
+        """Fork a child and follow it; its exit code, minus its signal, or None when the server died."""
         with contextlib.suppress(BrokenPipeError):
             self._socket.sendall(json.dumps(asdict(ticket)).encode() + b"\n")
         answer = self._answer(None)
@@ -271,7 +279,8 @@ class _Server:
             raise
 
     def _follow(self, ticket: Ticket, on_event: Listener) -> int | None:
-        offset, answer = 0, b""
+        offset = 0
+        answer: bytes | None = b""
         while answer == b"":
             answer = self._answer(POLL_S)
             events, offset = read_events(ticket.scratch / PROGRESS, offset)
@@ -325,7 +334,7 @@ def _has_gpu() -> bool:
 
 
 def serve(handle: int, parent: int, preload: Sequence[str]) -> NoReturn:
-    """The server's whole life: import, then fork a child for each ticket and answer with its pid and its end."""
+    """The server's whole life: import, then fork a child per ticket and answer with its pid and its end."""
     _die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what stops a run is for the child to hear, in good order
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -352,6 +361,7 @@ def _import_all(modules: Sequence[str]) -> None:
             importlib.import_module(module)
     for name in HIDDEN:
         del sys.modules[name]
+    gc.freeze()  # no child ever walks these objects again, which also keeps their pages shared
 
 
 def _die_with(parent: int) -> None:
@@ -366,8 +376,8 @@ def _die_with(parent: int) -> None:
 def _live(ticket: Ticket, server: int) -> int:
     """The child's whole life; returns its exit code."""
     _die_with(server)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _stop_once)
+    signal.signal(signal.SIGTERM, _stop_once)
     log = os.open(ticket.scratch / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -376,19 +386,25 @@ def _live(ticket: Ticket, server: int) -> int:
         _run_and_tell(ticket)
         return 0
     except KeyboardInterrupt:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Ctrl-C comes from the terminal and from the parent
         return INTERRUPTED
     except DistillkitError as error:
         known = next(each for each in _ERRORS if isinstance(error, each))
         write_text(ticket.scratch / ERROR, json.dumps({"class": known.__name__, "text": str(error)}))
         traceback.print_exc()
         return 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a process boundary: the parent is told, and shows the log's end
         traceback.print_exc()
         return 1
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+
+
+def _stop_once(*_: Any) -> NoReturn:
+    """Interrupt the stage, once: Ctrl-C comes from the terminal, and then as SIGTERM from the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _run_and_tell(ticket: Ticket) -> None:

@@ -25,14 +25,20 @@ class Watcher:
         self.console = console
         self.rows: dict[str, Event] = {}
         self.last_line = time.monotonic()
-        self.live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self.table) if console.is_terminal else None
+        self.live = (
+            Live(console=console, refresh_per_second=4, transient=True, get_renderable=self.table)
+            if console.is_terminal
+            else None
+        )
 
     def __enter__(self) -> Self:
         if self.live is not None:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live is not None:
             self.live.stop()
 
@@ -42,7 +48,9 @@ class Watcher:
         if name == "stage_started":
             self.rows[event["stage"]] = dict(event)
         elif name == "progress":
-            self.rows.setdefault(event["stage"], {"time": event["time"]}).update({k: v for k, v in event.items() if k != "time"})
+            self.rows.setdefault(event["stage"], {"time": event["time"]}).update(
+                {k: v for k, v in event.items() if k != "time"}
+            )
             self._plain_progress(event)
         elif name == "stage_finished":
             self.rows.pop(event["stage"], None)
@@ -50,7 +58,10 @@ class Watcher:
         elif name == "warning":
             self.console.print(Text(f"  warning: {event['stage']}: {event['text']}", style="yellow"))
         elif name == "waiting":
-            self.console.print(f"  {event['stage']}: {event['owner']} works on it in this store; waiting for it", highlight=False)
+            self.console.print(
+                f"  {event['stage']}: {event['owner']} works on it in this store; waiting for it",
+                highlight=False,
+            )
 
     def _plain_progress(self, event: Event) -> None:
         if self.live is None and time.monotonic() - self.last_line >= PLAIN_EVERY_S:
@@ -62,14 +73,26 @@ class Watcher:
         table = Table.grid(padding=(0, 2))
         for stage, event in self.rows.items():
             passed = time.time() - event["time"]
-            table.add_row(Text(stage, style="bold"), event.get("kind", ""), progress_text(event), f"{passed:.0f} s", left_text(event, passed))
+            table.add_row(
+                Text(stage, style="bold"),
+                event.get("kind", ""),
+                progress_text(event),
+                f"{passed:.0f} s",
+                left_text(event, passed),
+            )
         return table
 
 
 def finished_line(event: Event) -> Text:
     """One line for a finished stage: rows kept of rows in, seconds, or where it came from."""
     source = "from the store" if event["cached"] else f"{event['seconds']:.1f} s"
-    rows = f"{event['rows_kept']:,} of {event['rows_in']:,}" if event["rows_in"] else f"{event['rows_kept']:,}" if event["rows_kept"] else ""
+    rows = (
+        f"{event['rows_kept']:,} of {event['rows_in']:,}"
+        if event["rows_in"]
+        else f"{event['rows_kept']:,}"
+        if event["rows_kept"]
+        else ""
+    )
     line = Text("  ")
     line.append(f"{event['stage']:<12}", style="bold")
     line.append(f"{event['kind']:<10}", style="dim")

@@ -73,7 +73,9 @@ def plan(recipe: Recipe, path: Path, store: Path) -> Planned:
     for step in steps:
         artifact = found.get(step.name)
         cost = None if artifact else estimate.cost(step, machine)
-        ready = all(name in found or not _is_stage(recipe, name) for names in step.wires.values() for name in names)
+        ready = all(
+            name in found or not _is_stage(recipe, name) for names in step.wires.values() for name in names
+        )
         total += cost or Cost()
         planned.stages.append(
             {
@@ -99,7 +101,9 @@ def over_budget(recipe: Recipe, path: Path, store: Path) -> str | None:
 def _stored(recipe: Recipe, path: Path, store: Path, steps: list[Step]) -> dict[str, Artifact]:
     run = Run(recipe, Store(store), Events(Path("/dev/null")), KnownLock(path.with_suffix(".lock")))
     for step in steps:
-        if not all(name in run.done or not _is_stage(recipe, name) for names in step.wires.values() for name in names):
+        if not all(
+            name in run.done or not _is_stage(recipe, name) for names in step.wires.values() for name in names
+        ):
             continue
         try:
             artifact = run.store.find(step.stage.kind, run.request(step, run.inputs(step)))
@@ -160,14 +164,28 @@ class Estimate:
         if isinstance(stage, Grpo):
             completions = stage.steps * stage.prompts_per_step * stage.num_generations
             load = Load(max_length=stage.max_completion_length)
-            return budget.grpo(sizes[0], machine, load, completions, MEAN_SHARE * stage.max_completion_length, reference=stage.beta > 0)
+            return budget.grpo(
+                sizes[0],
+                machine,
+                load,
+                completions,
+                MEAN_SHARE * stage.max_completion_length,
+                reference=stage.beta > 0,
+            )
         if isinstance(stage, Sft):
             rows = self.rows(step.wires["input"][0]) or 0
-            load = Load(max_length=stage.max_length, optimizer="adamw_8bit" if "8bit" in str(stage.trainer.get("optim")) else "adamw")
-            return budget.training(sizes[0], machine, load, round(rows * stage.epochs * MEAN_SHARE * stage.max_length))
+            load = Load(
+                max_length=stage.max_length,
+                optimizer="adamw_8bit" if "8bit" in str(stage.trainer.get("optim")) else "adamw",
+            )
+            return budget.training(
+                sizes[0], machine, load, round(rows * stage.epochs * MEAN_SHARE * stage.max_length)
+            )
         return None
 
-    def _sampling(self, step: Step, stage: Sample | Evaluate | Screen, sizes: list[budget.Model], machine: Budget) -> Cost:
+    def _sampling(
+        self, step: Step, stage: Sample | Evaluate | Screen, sizes: list[budget.Model], machine: Budget
+    ) -> Cost:
         [source, *_] = [name for slot in ("problems", "input") for name in step.wires.get(slot, [])] or [""]
         rows = (self.rows(source) if source else None) or 0
         if isinstance(stage, Screen):
@@ -198,11 +216,18 @@ def render(planned: Planned) -> RenderableType:
     for stage in planned.stages:
         cost = stage["cost"]
         rows = "" if stage["rows"] is None else f"{stage['rows']:,}"
-        figures = (f"{cost['tokens']:,}", f"{cost['gpu_hours']:.3g}", f"{cost['memory_gb']:.3g}") if cost else ("", "", "")
+        figures = (
+            (f"{cost['tokens']:,}", f"{cost['gpu_hours']:.3g}", f"{cost['memory_gb']:.3g}")
+            if cost
+            else ("", "", "")
+        )
         table.add_row(stage["name"], stage["kind"], stage["state"], rows, *figures)
     total = planned.total
     money = "" if total["money"] is None else f", {total['money']:,.0f} in money"
-    lines = [f"in all about {total['gpu_hours']:.3g} GPU-hours{money}; good to a factor of two, completions taken at half their cap"]
+    lines = [
+        f"in all about {total['gpu_hours']:.3g} GPU-hours{money}; good to a factor of two, "
+        "completions taken at half their cap"
+    ]
     lines += [f"over budget: {line}" for line in planned.over_budget]
     lines += [f"foreign code (needs run --trust): {phrase}" for phrase in planned.foreign]
     return Group(table, *lines)

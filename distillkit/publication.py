@@ -57,7 +57,10 @@ def sources(artifacts: Iterable[Artifact]) -> list[str]:
     for artifact in artifacts:
         if artifact.type == "problems":
             declared = artifact.manifest.declared
-            origin = next((f"{key}: {declared[key]}" for key in ("hub", "file", "toy", "python") if declared.get(key)), "")
+            origin = next(
+                (f"{key}: {declared[key]}" for key in ("hub", "file", "toy", "python") if declared.get(key)),
+                "",
+            )
             found.append(origin or artifact.stage)
     return found
 
@@ -73,7 +76,11 @@ def front_matter(name: str, rows: int, languages: list[str], licence: str | None
         "library_name": "distillkit",
         "tags": ["distillkit", "reasoning", "synthetic"],
         "configs": [
-            {"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}], "default": True}
+            {
+                "config_name": "default",
+                "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
+                "default": True,
+            }
         ],
     }
     if licence:
@@ -87,7 +94,11 @@ def render_card(template: str, **facts: Any) -> str:
 
     folder = Path(__file__).parent / "report" / "templates"
     environment = Environment(
-        loader=FileSystemLoader(folder), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
     )
     return environment.get_template(template).render(version_of_distillkit=__version__, **facts)
 

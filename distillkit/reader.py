@@ -7,6 +7,7 @@ Trainers and `publish` read rows through it; `filter` and `select` read labels t
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from distillkit.artifact import Artifact, Row, Store
@@ -59,6 +60,7 @@ class View:
         parts = [*self.texts, *([self.selection] if self.selection is not None else [])]
         return [part.manifest.tables["rows"][shard].content for part in parts]
 
+    @cached_property
     def fields(self) -> dict[str, str]:
         """Name of every label column in a row -> the stage that made it."""
         names: dict[str, str] = {}
@@ -69,9 +71,12 @@ class View:
                 bare.setdefault(column, []).append(artifact.stage)
         return names | {column: stages[0] for column, stages in bare.items() if len(stages) == 1}
 
-    def shard(self, shard: int, *, labels: bool = True) -> list[Row]:
-        """The rows of one shard, sorted by id; label columns are parsed JSON or plain values, null where absent."""
-        rows = [row for text in self.texts for row in text.read(shard).to_pylist()]
+    def shard(self, shard: int, *, labels: bool = True, columns: Sequence[str] | None = None) -> list[Row]:
+        """The rows of one shard, sorted by id; label columns are parsed JSON or plain values, null where absent.
+
+        columns: those of the text to read, `id` among them; left out, all.
+        """
+        rows = [row for text in self.texts for row in text.read(shard, columns=columns).to_pylist()]
         if self.selection is not None:
             kept = {row["id"]: row for row in self.selection.read(shard).to_pylist() if row["kept"]}
             rows = [row for row in rows if row["id"] in kept]
@@ -85,10 +90,13 @@ class View:
             yield from self.shard(shard, labels=labels)
 
     def _join(self, rows: list[Row], shard: int) -> None:
-        bare = self.fields()
+        bare = self.fields
         for artifact in self.labels:
             if artifact.shards() != self.shards:
-                raise StageError(f"{artifact.stage}: has {artifact.shards()} shards, its text {self.shards}; run both with one `shards:`")
+                raise StageError(
+                    f"{artifact.stage}: has {artifact.shards()} shards, its text {self.shards}; "
+                    "run both with one `shards:`"
+                )
             columns = label_columns(artifact)
             by_id = {row["id"]: _parsed(row) for row in artifact.read(shard).to_pylist()}
             for row in rows:
@@ -101,7 +109,10 @@ class View:
 
 def label_columns(artifact: Artifact) -> list[str]:
     """Names of the columns that a label artifact adds."""
-    return list(artifact.read(0).schema.names[1:]) if artifact.shards() else []
+    import pyarrow.parquet as pq
+
+    shards = artifact.manifest.tables.get("rows", [])
+    return list(pq.read_schema(artifact.path / shards[0].file).names[1:]) if shards else []
 
 
 def _parsed(row: Row) -> Row:

@@ -4,6 +4,7 @@
 """
 
 import difflib
+import re
 import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,23 @@ from distillkit.verifiers import AnyVerifier
 
 Lines = dict[tuple[str | int, ...], int]
 """Path in the YAML -> line, from 1."""
+
+
+class Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the scalars of YAML 1.2: `on` and `no` are words, `1e-3` is a number."""
+
+
+_BOOL, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_BOOL, _FLOAT)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+Loader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
+    list("-+.0123456789"),
+)
 
 
 class Resources(Strict):
@@ -54,7 +72,9 @@ class Recipe(Strict):
         for each in self.stages:
             if each.name == name:
                 return each
-        raise RecipeError(f"no stage {name!r} in recipe {self.name}{_nearest(name, [s.name for s in self.stages])}")
+        raise RecipeError(
+            f"no stage {name!r} in recipe {self.name}{_nearest(name, [s.name for s in self.stages])}"
+        )
 
     def limited(self, rows: int) -> Self:
         """The whole recipe as a smoke run of at most `rows` problems."""
@@ -62,7 +82,8 @@ class Recipe(Strict):
 
     def dump(self) -> str:
         """The resolved recipe as YAML."""
-        return yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
+        declared = self.model_dump(mode="json", exclude_unset=True, by_alias=True)
+        return yaml.safe_dump(declared, sort_keys=False, allow_unicode=True)
 
 
 def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
@@ -75,7 +96,9 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
     try:
         text = path.read_text("utf-8")
     except OSError as error:
-        raise MissingError(f"{path}: no such recipe ({error.strerror}); `distillkit init` lists those that ship") from None
+        raise MissingError(
+            f"{path}: no such recipe ({error.strerror}); `distillkit init` lists those that ship"
+        ) from None
     except UnicodeDecodeError:
         raise RecipeError(f"{path}:1: not a text file in UTF-8") from None
     data, lines = _parse(text, path)
@@ -98,10 +121,11 @@ def _anchored(value: Any, folder: Path) -> Any:
         return {key: _anchored(item, folder) for key, item in value.items()}
     if not isinstance(value, Strict):
         return value
+    files = source_files(type(value))
     update = {
-        name: str(folder / found) if name in source_files(type(value)) and isinstance(found, str) else _anchored(found, folder)
-        for name in type(value).model_fields
-        for found in [getattr(value, name)]
+        name: str(folder / getattr(value, name)) if name in files else _anchored(getattr(value, name), folder)
+        for name in value.model_fields_set
+        if getattr(value, name) is not None
     }
     return value.model_copy(update=update)
 
@@ -121,15 +145,17 @@ def _check_names(recipe: Recipe, path: Path, lines: Lines) -> None:
     for index, stage in enumerate(recipe.stages):
         if stage.name in seen:
             line = lines.get(("stages", index, "name"), 1)
-            raise RecipeError(f"{path}:{line}: stages.{stage.name}: an earlier stage has that name; give each its own")
+            raise RecipeError(
+                f"{path}:{line}: stages.{stage.name}: an earlier stage has that name; give each its own"
+            )
         seen.add(stage.name)
 
 
 def _parse(text: str, path: Path) -> tuple[dict[str, Any], Lines]:
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=Loader)
         lines = dict(_lines(root, (), path)) if root else {}
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError(f"{path}:{line}: not YAML: {error.problem}") from None
@@ -140,7 +166,9 @@ def _parse(text: str, path: Path) -> tuple[dict[str, Any], Lines]:
     return data, lines
 
 
-def _lines(node: yaml.Node, at: tuple[str | int, ...], path: Path) -> Iterator[tuple[tuple[str | int, ...], int]]:
+def _lines(
+    node: yaml.Node, at: tuple[str | int, ...], path: Path
+) -> Iterator[tuple[tuple[str | int, ...], int]]:
     yield at, node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
@@ -162,7 +190,7 @@ def _assign(data: dict[str, Any], assignment: str) -> tuple[str | int, ...]:
     if not equals or not dotted:
         raise RecipeError(f"--set {assignment}: write KEY=VALUE, e.g. stages.own.n=2")
     try:
-        value = yaml.safe_load(text)
+        value = parse_value(text)
     except yaml.YAMLError:
         raise RecipeError(f"--set {assignment}: the value is not YAML") from None
     keys = dotted.split(".")
@@ -182,8 +210,15 @@ def _assign(data: dict[str, Any], assignment: str) -> tuple[str | int, ...]:
             at.append(key)
             here = here.setdefault(key, {})
         else:
-            raise RecipeError(f"--set {assignment}: {'.'.join(keys[:position])} is a value, nothing lies below it")
+            raise RecipeError(
+                f"--set {assignment}: {'.'.join(keys[:position])} is a value, nothing lies below it"
+            )
     return tuple(at)
+
+
+def parse_value(text: str) -> Any:
+    """A value as a recipe would read it; raises yaml.YAMLError."""
+    return yaml.load(text, Loader=Loader)
 
 
 def _index(items: list[Any], key: str, assignment: str) -> int:
@@ -192,16 +227,22 @@ def _index(items: list[Any], key: str, assignment: str) -> int:
         return names.index(key)
     if key.isdigit() and int(key) < len(items):
         return int(key)
-    raise RecipeError(f"--set {assignment}: nothing there is called {key!r}{_nearest(key, [n for n in names if n])}")
+    raise RecipeError(
+        f"--set {assignment}: nothing there is called {key!r}{_nearest(key, [n for n in names if n])}"
+    )
 
 
 def _describe(
-    error: ValidationError, data: dict[str, Any], path: Path, lines: Lines, sources: dict[tuple[str | int, ...], str]
+    error: ValidationError,
+    data: dict[str, Any],
+    path: Path,
+    lines: Lines,
+    sources: dict[tuple[str | int, ...], str],
 ) -> list[str]:
     """One line per mistake: file:line: path: message."""
     found = []
     for each in error.errors(include_url=False, include_context=True):
-        at = _real_path(each["loc"], data)
+        at = _real_path(each["loc"], data, each["type"] in ("extra_forbidden", "missing"))
         known = at
         while known and known not in lines and not sources.get(known):
             known = known[:-1]
@@ -210,13 +251,13 @@ def _describe(
     return list(dict.fromkeys(found))
 
 
-def _real_path(loc: tuple[str | int, ...], data: Any) -> tuple[str | int, ...]:
+def _real_path(loc: tuple[str | int, ...], data: Any, ends_in_key: bool) -> tuple[str | int, ...]:
     """The loc without pydantic's union tags, which are no keys of the YAML."""
     at: list[str | int] = []
     here = data
     for position, key in enumerate(loc):
         last = position == len(loc) - 1
-        if isinstance(here, dict) and (key in here or last):
+        if isinstance(here, dict) and (key in here or (last and ends_in_key)):
             at.append(key)
             here = here.get(key)
         elif isinstance(here, list) and isinstance(key, int):
@@ -272,13 +313,19 @@ def _below(kind: Any, key: str | int) -> Any:
     if origin is Annotated:
         return _below(get_args(kind)[0], key)
     if origin in (list, dict):
-        item = get_args(kind)[-1]
-        return item
+        return get_args(kind)[-1]
     for member in get_args(kind):
         member = get_args(member)[0] if get_origin(member) is Annotated else member
-        if _is_model(member) and "kind" in member.model_fields and key in get_args(member.model_fields["kind"].annotation):
+        if (
+            _is_model(member)
+            and "kind" in member.model_fields
+            and key in get_args(member.model_fields["kind"].annotation)
+        ):
             return member
-        if get_origin(member) in (list, dict, types.UnionType) and (deeper := _below(member, key)) is not None:
+        if (
+            get_origin(member) in (list, dict, types.UnionType)
+            and (deeper := _below(member, key)) is not None
+        ):
             return deeper
         if _is_model(member) and key in member.model_fields:
             return _below(member, key)

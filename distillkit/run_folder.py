@@ -45,7 +45,13 @@ class RunFolder:
 
     def add(self, name: str, kind: str, artifact: Artifact, *, cached: bool, seconds: float) -> None:
         """Record a finished stage and link its artifact."""
-        entry = {"name": name, "kind": kind, "artifact": artifact.path.name, "cached": cached, "seconds": round(seconds, 2)}
+        entry = {
+            "name": name,
+            "kind": kind,
+            "artifact": artifact.path.name,
+            "cached": cached,
+            "seconds": round(seconds, 2),
+        }
         self.record.stages = [stage for stage in self.record.stages if stage["name"] != name] + [entry]
         link = self.path / "artifacts" / name
         link.parent.mkdir(exist_ok=True)
@@ -119,7 +125,9 @@ def load_record(path: Path) -> RunRecord:
     try:
         return RunRecord(**json.loads((path / RECORD).read_text("utf-8")))
     except (OSError, ValueError, TypeError):
-        raise MissingError(f"{path}: no run there (no readable {RECORD}); `distillkit ls` lists runs") from None
+        raise MissingError(
+            f"{path}: no run there (no readable {RECORD}); `distillkit ls` lists runs"
+        ) from None
 
 
 def find_run(store: Path, name: str | None) -> Path:
@@ -130,7 +138,9 @@ def find_run(store: Path, name: str | None) -> Path:
     runs = store / "runs"
     if name and (Path(name) / RECORD).exists():
         return Path(name)
-    candidates = [runs / name] if name else [p for p in (runs.iterdir() if runs.exists() else []) if p.is_dir()]
+    candidates = (
+        [runs / name] if name else [p for p in (runs.iterdir() if runs.exists() else []) if p.is_dir()]
+    )
     if name and (runs / name / RECORD).exists():
         return runs / name
     found = [path for folder in candidates for _, path in numbered(folder) if (path / RECORD).exists()]

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from distillkit import __version__, launch
-from distillkit.artifact import Artifact, Manifest, Store, Writer, weights_content
+from distillkit.artifact import Artifact, Manifest, Store, Writer, disk_error, weights_content
 from distillkit.errors import DistillkitError, RecipeError, StageError
 from distillkit.events import Event, Events
 from distillkit.lock import Lock
-from distillkit.recipe import Recipe
 from distillkit.reader import View
+from distillkit.recipe import Recipe
 from distillkit.spec import digest, identity
 from distillkit.stages.base import LABELS, PROBLEMS, SELECTION, TRACES, WEIGHTS, Input
 from distillkit.wiring import PACKAGED, Step, resolve
@@ -52,7 +52,12 @@ class Run:
         self.recipe.stage(last)
         return steps[: [step.name for step in steps].index(last) + 1]
 
-    def execute(self, until: str | None = None, only: str | None = None, on_done: Callable[[Step, Artifact, bool, float], None] | None = None) -> None:
+    def execute(
+        self,
+        until: str | None = None,
+        only: str | None = None,
+        on_done: Callable[[Step, Artifact, bool, float], None] | None = None,
+    ) -> None:
         """Make every artifact, or take it from the store.
 
         Raises:
@@ -63,19 +68,25 @@ class Run:
             launch.start()
         for position, step in enumerate(steps):
             started = time.monotonic()
-            self.events.tell("stage_started", stage=step.name, kind=step.stage.kind, position=position, of=len(steps))
+            self.events.tell(
+                "stage_started", stage=step.name, kind=step.stage.kind, position=position, of=len(steps)
+            )
             with boundary(step.name, self.events.path.parent):
                 inputs = self.inputs(step)
                 request = self.request(step, inputs)
                 found = self.store.find(step.stage.kind, request)
                 if found is None and only is not None and step.name != only:
-                    raise StageError(f"{step.name}: not in the store yet; run without --only first (or with --until {step.name})")
+                    raise StageError(
+                        f"{step.name}: not in the store yet; run without --only first (or with --until {step.name})"
+                    )
                 artifact = found or self.build(step, inputs, request)
                 artifact.stage = step.name
                 step.stage.accept(artifact.manifest)
             self.done[step.name] = artifact
             seconds = time.monotonic() - started
-            self.events.tell("stage_finished", **facts_of(step, artifact, cached=found is not None, seconds=seconds))
+            self.events.tell(
+                "stage_finished", **facts_of(step, artifact, cached=found is not None, seconds=seconds)
+            )
             if on_done is not None:
                 on_done(step, artifact, found is not None, seconds)
 
@@ -96,6 +107,7 @@ class Run:
             "kind": stage.kind,
             "identity": identity(stage),
             "inputs": {slot: [each.content for each in ends] for slot, ends in inputs.items()},
+            "labels": [each.name for each in inputs.get("labels", [])],  # rules may say <stage>.<field>
         }
         if stage.DRAWS:
             parts["seed"] = self.recipe.seed
@@ -117,7 +129,10 @@ class Run:
                     for text in View.of(self.store, self.done[name]).texts:
                         found |= set(text.manifest.counts.get("domain", {}))
         for domain in sorted(found - set(self.recipe.verifiers)):
-            raise RecipeError(f"stages.{step.name}: no verifier for domain {domain!r}; add it to `verifiers:` at the top of the recipe")
+            raise RecipeError(
+                f"stages.{step.name}: no verifier for domain {domain!r}; "
+                "add it to `verifiers:` at the top of the recipe"
+            )
         return sorted(found)
 
     def build(self, step: Step, inputs: dict[str, list[Input]], request: str) -> Artifact:
@@ -178,12 +193,18 @@ def external_model(name: str, lock: Lock) -> Input:
         return Input(name, WEIGHTS, weights_content(folder), path=str(folder))
     commit = lock.commit_of("model", name)
     repository = name.partition("@")[0]
-    return Input(name, WEIGHTS, digest({"hub": repository, "commit": commit}), path=repository, revision=commit)
+    return Input(
+        name, WEIGHTS, digest({"hub": repository, "commit": commit}), path=repository, revision=commit
+    )
 
 
 def _named(each: Input) -> dict[str, str]:
     found = {"name": each.name, "type": each.type, "content": each.content}
-    optional = {"artifact": each.artifact, "path": "" if each.artifact else each.path, "revision": each.revision or ""}
+    optional = {
+        "artifact": each.artifact,
+        "path": "" if each.artifact else each.path,
+        "revision": each.revision or "",
+    }
     return found | {key: value for key, value in optional.items() if value}
 
 
@@ -229,7 +250,9 @@ def _version(name: str) -> str | None:
 def git_commit() -> str | None:
     """Commit of the repository that the run was started in, None outside of one."""
     try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None
@@ -237,14 +260,14 @@ def git_commit() -> str | None:
 
 @contextmanager
 def boundary(stage: str, folder: Path) -> Iterator[None]:
-    """The one place that catches everything: a stray error names its stage and leaves its traceback in the run's folder."""
+    """The one place that catches everything: a stray error names its stage, its traceback stays in the run's folder."""
     try:
         yield
     except DistillkitError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and isinstance(full := disk_error(folder, error), DistillkitError):
+            raise full from None
         page = folder / "error.txt"
         page.write_text(traceback.format_exc(), "utf-8")
         raise StageError(f"{stage}: {type(error).__name__}: {error}; the traceback is in {page}") from error
-
-

@@ -6,7 +6,7 @@ Shared by evaluate and screen, so that a model is screened and scored by one yar
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -216,8 +216,9 @@ def metrics(
     """
     found = {name: _per_sample(groups, bounds, read) for name, (bounds, read) in _PER_SAMPLE.items()}
     found |= {f"pass@{k}": pass_at(groups, k) for k in ks if k > 1}
-    if votes and all(verifiers[domain].votes for domain in {group[0].domain for group in groups}):
-        found |= {f"cons@{k}": cons_at(groups, k, verifiers) for k in ks if k > 1}
+    if votes and all(verifiers[group[0].domain].votes for group in groups):
+        ballots = [ballot(group, verifiers[group[0].domain]) for group in groups]
+        found |= {f"cons@{k}": cons_at(ballots, k) for k in ks if k > 1}
     return {name: estimate for name, estimate in found.items() if estimate.value is not None}
 
 
@@ -245,18 +246,28 @@ def pass_at(groups: Sequence[Group], k: int) -> Estimate:
     return mean_over(pass_at_k_each(correct, n, k).tolist(), sum(n))
 
 
-def cons_at(groups: Sequence[Group], k: int, verifiers: Mapping[str, Verifier]) -> Estimate:
-    """cons@k over the problems with at least k judged samples; what the verifier calls equal votes as one."""
-    judged = [[each for each in group if each.score is not None] for group in groups]
-    enough = [group for group in judged if len(group) >= k]
-    values = [_vote(group, k, verifiers[group[0].domain]) for group in enough]
-    return mean_over(values, sum(map(len, enough)))
+class Ballot(NamedTuple):
+    """How the judged samples of one problem vote."""
+
+    clusters: list[int | None]
+    """Of each sample: which answer it votes for, None where it gave none."""
+    right: set[int]
+    """The clusters that hold a right sample."""
 
 
-def _vote(group: Group, k: int, verifier: Verifier) -> float:
-    clusters = cluster([each.answer for each in group], verifier.same)
-    right = {number for number, each in zip(clusters, group, strict=True) if each.correct}
-    return cons_at_k(clusters, {number for number in right if number is not None}, k)
+def ballot(group: Group, verifier: Verifier) -> Ballot:
+    """The votes of one problem; answers that the verifier calls the same are one."""
+    judged = [each for each in group if each.score is not None]
+    clusters = cluster([each.answer for each in judged], verifier.same)
+    pairs = zip(clusters, judged, strict=True)
+    return Ballot(clusters, {number for number, each in pairs if number is not None and each.correct})
+
+
+def cons_at(ballots: Sequence[Ballot], k: int) -> Estimate:
+    """cons@k over the problems with at least k judged samples."""
+    enough = [each for each in ballots if len(each.clusters) >= k]
+    values = [cons_at_k(each.clusters, each.right, k) for each in enough]
+    return mean_over(values, sum(len(each.clusters) for each in enough))
 
 
 def realised_gamma(base: Sequence[Group], trained: Sequence[Group], k: int) -> Estimate:
@@ -287,15 +298,11 @@ def largest_k(n: int) -> int | None:
 
 def settings(sampling: Sampling) -> dict[str, Any]:
     """What a score depends on besides the model: no number is shown without it."""
-    return {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "min_p": sampling.min_p,
-        "max_tokens": sampling.max_tokens,
-        "stop": list(sampling.stop),
-        "template": sampling.template,
-        "engine": sampling.engine.key() if sampling.engine else None,
+    assert sampling.engine is not None  # drawing has refused it
+    return asdict(sampling.parameters) | {
+        "stop": list(sampling.parameters.stop),
+        "template": sampling.template or "chat",
+        "engine": sampling.engine.key(),
     }
 
 

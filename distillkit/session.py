@@ -14,7 +14,7 @@ from distillkit.plan import over_budget as exceeds
 from distillkit.recipe import Recipe
 from distillkit.report.page import write_report
 from distillkit.run_folder import RunFolder, RunRecord, open_run
-from distillkit.runner import Run
+from distillkit.runner import Run, boundary
 from distillkit.show import describe, render
 from distillkit.wiring import Step
 
@@ -37,7 +37,9 @@ class Session:
         check(self.recipe, self.path.parent)
         phrases = foreign(self.recipe)
         if phrases and not trust:
-            raise RecipeError(f"{self.path}: runs code of its author: {'; '.join(phrases)}; read it, then add --trust")
+            raise RecipeError(
+                f"{self.path}: runs code of its author: {'; '.join(phrases)}; read it, then add --trust"
+            )
         excess = exceeds(self.recipe, self.path, self.store.root)
         if excess and not over_budget:
             raise RecipeError(f"{self.path}: {excess}; raise the budget or add --yes")
@@ -59,7 +61,8 @@ class Session:
                 folder.save()
             else:
                 self._run_one(folder, self.recipe, until, only)
-            self._conclude(folder)
+            with boundary("report", folder.path):
+                self._conclude(folder)
 
     def _run_one(self, folder: RunFolder, recipe: Recipe, until: str | None, only: str | None) -> None:
         def record(step: Step, artifact: Artifact, cached: bool, seconds: float) -> None:

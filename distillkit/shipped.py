@@ -25,7 +25,9 @@ def copy(name: str, target: Path | None) -> Path:
     """
     source = folder() / f"{name}.yaml"
     if not source.exists():
-        raise MissingError(f"no recipe {name!r} ships; there are {', '.join(p.stem for p in sorted(folder().glob('*.yaml')))}")
+        raise MissingError(
+            f"no recipe {name!r} ships; there are {', '.join(p.stem for p in sorted(folder().glob('*.yaml')))}"
+        )
     target = target or Path(f"{name}.yaml")
     if target.exists():
         raise RecipeError(f"{target}: is there already; give another place with -o")

@@ -233,9 +233,8 @@ def settings_text(settings: dict[str, Any]) -> str:
     """The settings of a score in words."""
     n = settings["n"]
     samples = ", ".join(f"{name} {each}" for name, each in n.items()) if isinstance(n, dict) else str(n)
-    engine = f"engine {settings['engine']['kind']}" if settings["engine"] else "default engine"
     sampling = f"temperature {settings['temperature']:g}, top_p {settings['top_p']:g}"
-    limits = f"at most {settings['max_tokens']:,} tokens, {engine}"
+    limits = f"at most {settings['max_tokens']:,} tokens, engine {settings['engine']['kind']}"
     return f"samples per problem: {samples}; {sampling}, {limits}; 95 % intervals over problems"
 
 

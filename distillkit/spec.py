@@ -83,7 +83,12 @@ def source_files(kind: type[Strict]) -> set[str]:
 
 def _holds_file(field: FieldInfo) -> bool:
     """Whether the field is a `SourceFile`, directly or inside `X | None`."""
-    inside = [mark for part in get_args(field.annotation) if get_origin(part) is Annotated for mark in get_args(part)]
+    inside = [
+        mark
+        for part in get_args(field.annotation)
+        if get_origin(part) is Annotated
+        for mark in get_args(part)
+    ]
     return any(isinstance(mark, Content) for mark in [*field.metadata, *inside])
 
 

@@ -277,6 +277,10 @@ def ratio_interval(
     Gamma as realised is the ratio of rl - base to pass@K - base. None where the mean denominator cannot be
     told from zero (there is no gap, so no share of it). Where each problem has the same ratio, it is widened
     as in `interval`, towards 0 and 1.
+
+    Measured coverage (scripts/simulate_intervals.py): 0.921 to 0.961 at 30 to 200 problems. Not so for a base
+    that solves 0.95 already, where few problems have a gap: with 30 problems and 4 samples it is None in two
+    of three cases and right in 0.6 of the others, with 100 problems right in 0.92 of them.
     """
     import numpy as np
 

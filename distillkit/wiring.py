@@ -39,7 +39,9 @@ def resolve(recipe: Recipe) -> list[Step]:
     """
     steps: list[Step] = []
     for index, stage in enumerate(recipe.stages):
-        wires = {slot: _ends(recipe, index, stage, slot, wire, steps) for slot, wire in type(stage).wires().items()}
+        wires = {
+            slot: _ends(recipe, index, stage, slot, wire, steps) for slot, wire in type(stage).wires().items()
+        }
         step = Step(stage, wires)
         _check_fields(recipe, step, steps)
         steps.append(step)
@@ -66,12 +68,16 @@ def _check_end(recipe: Recipe, index: int, stage: AnyStage, slot: str, wire: Wir
         recipe_error = recipe_names_error(name, where, [s.name for s in recipe.stages[:index]])
         raise recipe_error
     if positions[name] >= index:
-        raise RecipeError(f"{where}: {name} stands later in the file; a stage reads earlier ones only, so move it up")
+        raise RecipeError(
+            f"{where}: {name} stands later in the file; a stage reads earlier ones only, so move it up"
+        )
     source = recipe.stages[positions[name]]
     if source.MAKES not in wire.takes:
         raise RecipeError(f"{where}: {name} makes {source.MAKES}, needed is {' or '.join(wire.takes)}")
     if heldout(source) and not wire.heldout:
-        raise RecipeError(f"{where}: {name} is held out (split: heldout); training and sampling never read it")
+        raise RecipeError(
+            f"{where}: {name} is held out (split: heldout); training and sampling never read it"
+        )
 
 
 def recipe_names_error(name: str, where: str, earlier: list[str]) -> RecipeError:
@@ -89,11 +95,14 @@ def check_external(name: str, where: str) -> None:
         return
     if name.startswith((".", "/", "~")):
         if not (Path(name).expanduser() / "config.json").exists():
-            raise MissingError(f"{where}: {name}: no model there (no config.json); give the folder of a saved model")
+            raise MissingError(
+                f"{where}: {name}: no model there (no config.json); give the folder of a saved model"
+            )
         return
     if not HUB_NAME.fullmatch(name):
         raise RecipeError(
-            f"{where}: {name!r} is neither an earlier stage, nor org/name on the Hub, nor ./path, nor {', '.join(PACKAGED)}"
+            f"{where}: {name!r} is neither an earlier stage, nor org/name on the Hub, nor ./path, "
+            f"nor {', '.join(PACKAGED)}"
         )
 
 
@@ -102,19 +111,25 @@ def heldout(stage: Stage) -> bool:
     return stage.MAKES == PROBLEMS and stage.model_dump().get("split") == "heldout"
 
 
-def _default(recipe: Recipe, index: int, stage: AnyStage, slot: str, wire: Wire, steps: list[Step]) -> list[str]:
+def _default(
+    recipe: Recipe, index: int, stage: AnyStage, slot: str, wire: Wire, steps: list[Step]
+) -> list[str]:
     if wire.default == "none":
         return []
     earlier = steps[:index]
     if wire.default == "labels":
         texts = _texts(steps, _ends(recipe, index, stage, "input", type(stage).wires()["input"], steps))
-        return [s.name for s in earlier if s.stage.MAKES == LABELS and _texts(steps, s.wires["input"]) & texts]
+        return [
+            s.name for s in earlier if s.stage.MAKES == LABELS and _texts(steps, s.wires["input"]) & texts
+        ]
     for step in reversed(earlier):
         if step.stage.MAKES in wire.takes and heldout(step.stage) == wire.heldout:
             return [step.name]
     kinds = " or ".join(wire.takes)
     split = " with split: heldout" if wire.heldout else ""
-    raise RecipeError(f"stages.{stage.name}.{slot}: no earlier stage makes {kinds}{split}; add one or name it")
+    raise RecipeError(
+        f"stages.{stage.name}.{slot}: no earlier stage makes {kinds}{split}; add one or name it"
+    )
 
 
 def _texts(steps: list[Step], names: list[str]) -> frozenset[str]:
@@ -124,13 +139,32 @@ def _texts(steps: list[Step], names: list[str]) -> frozenset[str]:
     for name in names:
         step = by_name.get(name)
         if step is not None:
-            found |= {name} if step.stage.MAKES in (TRACES, PROBLEMS) else _texts(steps, step.wires.get("input", []))
+            found |= (
+                {name}
+                if step.stage.MAKES in (TRACES, PROBLEMS)
+                else _texts(steps, step.wires.get("input", []))
+            )
     return frozenset(found)
 
 
 TEXT_FIELDS = frozenset(
-    "id problem_id domain source language finish_reason prompt_tokens completion_tokens index origin model template "
-    "completion reasoning response".split()
+    [
+        "id",
+        "problem_id",
+        "domain",
+        "source",
+        "language",
+        "finish_reason",
+        "prompt_tokens",
+        "completion_tokens",
+        "index",
+        "origin",
+        "model",
+        "template",
+        "completion",
+        "reasoning",
+        "response",
+    ]
 )
 
 
@@ -151,12 +185,16 @@ def _check_fields(recipe: Recipe, step: Step, steps: list[Step]) -> None:
             raise RecipeError(f"{where}: several stages make it; write {choice}")
         if wanted_field not in known and not _covered(wanted_field, known):
             error = recipe_names_error(wanted_field, where, sorted(known))
-            raise RecipeError(str(error).replace("no stage", "no earlier stage makes").replace("earlier stages", "there are"))
+            raise RecipeError(
+                str(error)
+                .replace("no stage", "no earlier stage makes")
+                .replace("earlier stages", "there are")
+            )
 
 
 def _covered(wanted: str, known: set[str]) -> bool:
     """Whether some known `x.*` stands for the field, or the field is the parent of known ones."""
-    return any(k.endswith(".*") and wanted.startswith(k[:-1]) or k.startswith(wanted + ".") for k in known)
+    return any((k.endswith(".*") and wanted.startswith(k[:-1])) or k.startswith(wanted + ".") for k in known)
 
 
 def weights_names(step: Step) -> list[str]:

@@ -47,12 +47,23 @@ def test_the_steps_chain_over_files(file: Path) -> None:
     for kind in ("verify", "measure", "dedup"):
         run(kind, file)
         file = file.with_name(f"{file.stem}-{kind}.jsonl")
-    rows = run("filter", file, "rules=[{field: score, min: 1.0, reason: bad}, {field: measures.language.share, min: 0.9, reason: mixed}]")
+    rows = run(
+        "filter",
+        file,
+        "rules=[{field: score, min: 1.0, reason: bad}, {field: measures.language.share, min: 0.9, reason: mixed}]",
+    )
     assert [row["kept"] for row in rows] == [True, True, False, False, False, False]
     assert [row["reject_reason"] for row in rows] == [None, None, "bad", "unreadable", "incomplete", "bad"]
     chosen = run("select", file.with_name(f"{file.stem}-filter.jsonl"), "unique=true", suffix=".parquet")
     assert [row["kept"] for row in chosen] == [True, False, False, False, False, False]
-    assert [row["reject_reason"] for row in chosen] == [None, "duplicate", "bad", "unreadable", "incomplete", "bad"]
+    assert [row["reject_reason"] for row in chosen] == [
+        None,
+        "duplicate",
+        "bad",
+        "unreadable",
+        "incomplete",
+        "bad",
+    ]
 
 
 def test_another_verifier_by_domain(file: Path) -> None:

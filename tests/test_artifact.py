@@ -49,7 +49,11 @@ def test_content_knows_neither_order_nor_sharding_nor_telemetry(rows: list[dict]
     from distillkit.artifact import add_contents
 
     again = [{**row, "telemetry": "y"} for row in rows]
-    assert content_of(again) == content_of(ROWS) == add_contents([content_of(rows[:cut]), content_of(rows[cut:])])
+    assert (
+        content_of(again)
+        == content_of(ROWS)
+        == add_contents([content_of(rows[:cut]), content_of(rows[cut:])])
+    )
 
 
 def test_content_knows_every_value(tmp_path: Path) -> None:
@@ -151,7 +155,9 @@ with Store(Path(sys.argv[1])).building("sample", digest("a"), print):
 
 
 def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     holder.send_signal(signal.SIGKILL)
     holder.wait()

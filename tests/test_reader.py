@@ -17,12 +17,22 @@ TEXT, SHARDS = pa.string(), 3
 
 def traces(count: int = 12) -> list[Trace]:
     return [
-        Trace(f"{i // 2:x}", [{"role": "user", "content": f"q{i // 2}"}], f"c{i}", "", f"c{i}", index=i % 2, origin="o")
+        Trace(
+            f"{i // 2:x}",
+            [{"role": "user", "content": f"q{i // 2}"}],
+            f"c{i}",
+            "",
+            f"c{i}",
+            index=i % 2,
+            origin="o",
+        )
         for i in range(count)
     ]
 
 
-def seal(store: Store, stage: str, type_: str, rows: list[dict[str, Any]], schema: pa.Schema, **inputs: Any) -> Artifact:
+def seal(
+    store: Store, stage: str, type_: str, rows: list[dict[str, Any]], schema: pa.Schema, **inputs: Any
+) -> Artifact:
     request = digest([stage, len(rows), sorted(inputs)])
     with store.building(stage, request, print) as writer:
         write_shards(Job(store, writer, {}, shards=inputs.pop("shards", SHARDS)), rows, schema)
@@ -46,25 +56,33 @@ def text(store: Store) -> Artifact:
 
 def labels(store: Store, stage: str, column: str, values: list[Any], **more: Any) -> Artifact:
     rows = [{"id": t.id, column: v} for t, v in zip(traces(), values, strict=True)]
-    return seal(store, stage, "labels", rows, pa.table({"id": [""], column: pa.array(values[:1])}).schema, **more)
+    return seal(
+        store, stage, "labels", rows, pa.table({"id": [""], column: pa.array(values[:1])}).schema, **more
+    )
 
 
 def test_text_and_labels_are_joined_by_id(store: Store, text: Artifact) -> None:
     judged = labels(store, "judged", "score", [float(i) for i in range(12)])
     rows = list(View([text], [judged]).rows())
     assert len(rows) == 12
-    assert all(row["completion"] == f"c{row['score']:.0f}" and row["judged.score"] == row["score"] for row in rows)
+    assert all(
+        row["completion"] == f"c{row['score']:.0f}" and row["judged.score"] == row["score"] for row in rows
+    )
 
 
 def test_a_column_of_two_stages_has_no_bare_name(store: Store, text: Artifact) -> None:
-    view = View([text], [labels(store, "first", "score", [0.0] * 12), labels(store, "second", "score", [1.0] * 12)])
+    view = View(
+        [text], [labels(store, "first", "score", [0.0] * 12), labels(store, "second", "score", [1.0] * 12)]
+    )
     row = next(iter(view.rows()))
     assert "score" not in row and (row["first.score"], row["second.score"]) == (0.0, 1.0)
-    assert set(view.fields()) == {"first.score", "second.score"}
+    assert set(view.fields) == {"first.score", "second.score"}
 
 
 def test_json_labels_are_parsed_and_looked_up(store: Store, text: Artifact) -> None:
-    measures = labels(store, "measured", "measures", [json.dumps({"language": {"share": i / 11}}) for i in range(12)])
+    measures = labels(
+        store, "measured", "measures", [json.dumps({"language": {"share": i / 11}}) for i in range(12)]
+    )
     row = next(iter(View([text], [measures]).rows()))
     assert look_up(row, "measures.language.share") == row["measures"]["language"]["share"]
     assert look_up(row, "measured.measures.language.share") == row["measures"]["language"]["share"]
@@ -99,5 +117,12 @@ def test_shards_that_do_not_match_are_refused(store: Store, text: Artifact) -> N
 
 def test_the_name_in_the_recipe_at_hand_wins(store: Store, text: Artifact) -> None:
     judged = labels(store, "judged", "score", [1.0] * 12)
-    job = Job(store, None, {"input": [Input("own", "traces", "", text.path.name)], "labels": [Input("marks", "labels", "", judged.path.name)]})  # type: ignore[arg-type]
+    job = Job(
+        store,
+        None,
+        {
+            "input": [Input("own", "traces", "", text.path.name)],
+            "labels": [Input("marks", "labels", "", judged.path.name)],
+        },
+    )  # type: ignore[arg-type]
     assert "marks.score" in next(iter(job.view().rows()))

@@ -1,13 +1,16 @@
+import json
 from typing import Any
 
 import pytest
-from distillkit.sampling import Sampling
 
 from distillkit.artifact import Manifest, Writer
+from distillkit.engines.transformers import TransformersEngine
 from distillkit.errors import StageError
+from distillkit.sampling import Sampling
 from distillkit.scoring import (
     Judged,
     Scoring,
+    ballot,
     by_problem,
     cons_at,
     count_judged,
@@ -138,18 +141,17 @@ def test_a_metric_without_anything_to_count_is_absent() -> None:
 
 
 def test_majority_vote_as_in_the_worked_example() -> None:
-    sevens = by_problem(answers("p", "7", "7", "7", "7", "7", "10", "6", "14", None))
-    fourteens = by_problem(answers("p", "7", "7", "14", "14", "14", "14", "14", "6", None))
-    assert cons_at(sevens, 8, VERIFIERS).value == 1.0
-    assert cons_at(fourteens, 8, VERIFIERS).value == 0.0
+    sevens = answers("p", "7", "7", "7", "7", "7", "10", "6", "14", None)
+    fourteens = answers("p", "7", "7", "14", "14", "14", "14", "14", "6", None)
+    assert cons_at([ballot(sevens, Exact())], 8).value == 1.0
+    assert cons_at([ballot(fourteens, Exact())], 8).value == 0.0
 
 
 def test_votes_are_counted_by_the_verifiers_equality() -> None:
-    split = answers("p", "0.5", "0.5", "0.50", "3", "3", "0.500")
-    loose = {"chain": Exact(tolerance=0.0)}
-    given = traces("p", "0.5", *[f"<answer> {each.answer} </answer>" for each in split])
-    assert cons_at(by_problem(Scoring().judge(given, loose)), 5, loose).value == 1.0
-    assert cons_at(by_problem(split), 5, VERIFIERS).value == 0.0
+    given = traces("p", "0.5", *[f"<answer> {each} </answer>" for each in ("0.5", "0.50", "3", "3", "0.500")])
+    loose, strict = Exact(tolerance=0.0), Exact()
+    assert cons_at([ballot(Scoring().judge(given, {"chain": loose}), loose)], 5).value == 1.0
+    assert cons_at([ballot(Scoring().judge(given, {"chain": strict}), strict)], 5).value == 0.0
 
 
 def test_without_equality_there_is_no_vote() -> None:
@@ -221,7 +223,8 @@ def test_the_largest_k_leaves_twice_as_many_samples(n: int, k: int | None) -> No
 
 
 def test_settings_say_what_a_score_depends_on() -> None:
-    found = settings(Sampling(max_tokens=64, temperature=0.6))
-    assert found["max_tokens"] == 64
-    assert found["temperature"] == 0.6
-    assert {"top_p", "top_k", "min_p", "stop", "template", "engine"} < set(found)
+    found = settings(Sampling(max_tokens=64, temperature=0.6, template="r1", engine=TransformersEngine()))
+    assert (found["max_tokens"], found["temperature"], found["template"]) == (64, 0.6, "r1")
+    assert found["stop"] == ["</answer>"]
+    assert found["engine"]["kind"] == "transformers"
+    assert json.loads(json.dumps(found)) == found

@@ -59,7 +59,7 @@ class Completion:
     """
 
     text: str
-    finish_reason: Literal["stop", "length", "error"]
+    finish_reason: Literal["stop", "length", "error", "unknown"]
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     """Tokens generated, the end token included."""
@@ -148,6 +148,12 @@ def encode(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> list[int]:
     """Token ids of a rendered prompt; its special tokens are in the text already."""
     ids: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def end_tokens(declared: int | list[int] | None, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Ids that end a completion: those that the checkpoint's generation config declares, and the tokenizer's."""
+    several = declared if isinstance(declared, list) else [declared]
+    return sorted({token for token in [*several, tokenizer.eos_token_id] if token is not None})
 
 
 def text_of(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], stop: Sequence[str]) -> str:

@@ -51,7 +51,11 @@ def page(run: Path, store: Store) -> str:
     artifacts, _ = load_artifacts(record, store)
     described = describe(run, store.root)
     environment = Environment(
-        loader=PackageLoader("distillkit.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("distillkit.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     recipe = run / "recipe.yaml"
     return environment.get_template("page.html.j2").render(
@@ -74,7 +78,11 @@ def _script_json(value: Any) -> str:
 
 
 def _screening_warnings(described: Described) -> list[str]:
-    return [f"{each['stage']}: no-go for RL: {'; '.join(each['reasons'])}" for each in described["screening"] if not each["go"]]
+    return [
+        f"{each['stage']}: no-go for RL: {'; '.join(each['reasons'])}"
+        for each in described["screening"]
+        if not each["go"]
+    ]
 
 
 def _versions(artifacts: Sequence[Artifact]) -> dict[str, str]:
@@ -99,7 +107,13 @@ def _sections(described: Described, artifacts: Sequence[Artifact]) -> list[dict[
     """[{title, figures: [svg], grid}] in the order of reading; the ones without content are left out."""
     by_title = {grid.title.split(" ")[0].rstrip(":"): grid for grid in grids(described)}
     sections = [_score_section(described), *_screening_sections(described), *_rl_sections(artifacts)]
-    sections.append({"title": "Funnel: what was dropped, and why", "figures": [plots.funnel(described["funnel"])], "grid": by_title.get("funnel")})
+    sections.append(
+        {
+            "title": "Funnel: what was dropped, and why",
+            "figures": [plots.funnel(described["funnel"])],
+            "grid": by_title.get("funnel"),
+        }
+    )
     sections[0]["grid"] = by_title.get("scores")
     for section, screening in zip(sections[1:], described["screening"], strict=False):
         section["grid"] = by_title.get(screening["stage"])
@@ -107,8 +121,8 @@ def _sections(described: Described, artifacts: Sequence[Artifact]) -> list[dict[
     if "seeds" in by_title:
         sections.append({"title": "Seeds side by side", "figures": [], "grid": by_title["seeds"]})
     sections.append({"title": "Time", "figures": [], "grid": by_title.get("seconds")})
-    drawn = [section | {"figures": [_svg(figure) for figure in section["figures"]]} for section in sections]
-    return [section for section in drawn if section["figures"] or section.get("grid")]
+    drawn = [{"grid": None} | each | {"figures": [_svg(figure) for figure in each["figures"]]} for each in sections]
+    return [section for section in drawn if section["figures"] or section["grid"]]
 
 
 def _svg(figure: "Figure") -> str:
@@ -147,14 +161,25 @@ def _pass_curve(metrics: dict[str, Any]) -> list[tuple[float, float, float, floa
 def _screening_sections(described: Described) -> list[dict[str, Any]]:
     sections = []
     for screening in described["screening"]:
-        figures = [plots.bands(f"pass@k of {screening['model']} before RL", "share of prompts", {screening["model"]: _pass_curve(screening["scores"])})]
-        entries = [(f"predicted, gamma {each['gamma']:g}", each["value"], each["low"], each["high"]) for each in screening["predicted"]]
+        figures = [
+            plots.bands(
+                f"pass@k of {screening['model']} before RL",
+                "share of prompts",
+                {screening["model"]: _pass_curve(screening["scores"])},
+            )
+        ]
+        entries = [
+            (f"predicted, gamma {each['gamma']:g}", each["value"], each["low"], each["high"])
+            for each in screening["predicted"]
+        ]
         for gamma in described["gamma"]:
             score = described["scores"].get(gamma["model"], {}).get("pass@1")
             if gamma["base"] == screening["model"] and score:
                 entries.append((f"measured: {gamma['model']}", score["value"], score["low"], score["high"]))
         figures.append(plots.intervals("pass@1 after RL: predicted and measured", entries))
-        sections.append({"title": f"Screening: {'go' if screening['go'] else 'no-go'} for RL", "figures": figures})
+        sections.append(
+            {"title": f"Screening: {'go' if screening['go'] else 'no-go'} for RL", "figures": figures}
+        )
     return sections
 
 
@@ -178,7 +203,11 @@ def _training_sections(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
     for artifact in artifacts:
         curves = _curves(artifact) if artifact.manifest.kind == "sft" else {}
         if "loss" in curves:
-            figures.append(plots.lines(f"loss of {artifact.stage}", "step", "nats per token", {"loss": _points(curves, "loss")}))
+            figures.append(
+                plots.lines(
+                    f"loss of {artifact.stage}", "step", "nats per token", {"loss": _points(curves, "loss")}
+                )
+            )
     return [{"title": "Supervised training", "figures": figures}] if figures else []
 
 
@@ -212,7 +241,7 @@ def _tokens(artifact: Artifact, table: str) -> list[int]:
 
 
 def _traces(artifacts: Sequence[Artifact], store: Store) -> list[dict[str, Any]]:
-    """Kept and rejected traces of the last selection, some of each reason: [{id, fate, prompt, reasoning, response, ...}]."""
+    """Kept and dropped traces, some of each reason: [{id, fate, prompt, reasoning, response, ...}]."""
     selections = [artifact for artifact in artifacts if artifact.type == "selection"]
     if not selections:
         return []
@@ -221,7 +250,9 @@ def _traces(artifacts: Sequence[Artifact], store: Store) -> list[dict[str, Any]]
     view = View.of(store, selections[-1], labels)
     everything = View(view.texts, view.labels)
     found: dict[str, list[dict[str, Any]]] = {}
-    quota = {fate: TRACES_PER_REASON for fate in set(fates.values())} | {"kept": TRACES_PER_REASON * max(2, len(set(fates.values())) - 1)}
+    quota = dict.fromkeys(set(fates.values()), TRACES_PER_REASON) | {
+        "kept": TRACES_PER_REASON * max(2, len(set(fates.values())) - 1)
+    }
     for row in everything.rows():
         fate = fates.get(row["id"], "kept")
         if len(found.setdefault(fate, [])) < quota.get(fate, TRACES_PER_REASON):
@@ -255,4 +286,8 @@ def _trace(row: dict[str, Any], fate: str) -> dict[str, Any]:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= CHARACTERS else f"{text[:CHARACTERS]} ... ({len(text) - CHARACTERS:,} more characters)"
+    return (
+        text
+        if len(text) <= CHARACTERS
+        else f"{text[:CHARACTERS]} ... ({len(text) - CHARACTERS:,} more characters)"
+    )

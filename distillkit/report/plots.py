@@ -61,7 +61,9 @@ def funnel(steps: Sequence[Mapping[str, Any]]) -> "Figure":
     with _axes("rows kept at each stage", "rows", height=0.6 + 0.34 * max(1, len(steps))) as (figure, axes):
         names = [step["stage"] for step in steps]
         kept = [step["rows_kept"] for step in steps]
-        axes.barh(range(len(steps)), [max(s["rows_in"], s["rows_kept"]) for s in steps], color=GREY, alpha=0.25)
+        axes.barh(
+            range(len(steps)), [max(s["rows_in"], s["rows_kept"]) for s in steps], color=GREY, alpha=0.25
+        )
         axes.barh(range(len(steps)), kept, color=COLOURS[0])
         for position, n in enumerate(kept):
             axes.annotate(f" {n:,}", (n, position), va="center")
@@ -79,18 +81,35 @@ def length_histogram(tokens: Mapping[str, Sequence[int]]) -> "Figure":
         for colour, (name, values) in zip(COLOURS, tokens.items(), strict=False):
             if values:
                 weights = [1 / len(values)] * len(values)
-                axes.hist(values, bins=bins, weights=weights, histtype="stepfilled", alpha=0.35, color=colour, label=name)
+                axes.hist(
+                    values,
+                    bins=bins,
+                    weights=weights,
+                    histtype="stepfilled",
+                    alpha=0.35,
+                    color=colour,
+                    label=name,
+                )
         if len(tokens) > 1:
             axes.legend()
         return figure
 
 
-def lines(title: str, x: str, y: str, series: Mapping[str, Sequence[tuple[float, float]]], *, share: bool = False) -> "Figure":
+def lines(
+    title: str, x: str, y: str, series: Mapping[str, Sequence[tuple[float, float]]], *, share: bool = False
+) -> "Figure":
     """Curves over a common x; missing values are None-free (x, y) pairs. `share` fixes y to [0, 1]."""
     with _axes(title, x, y) as (figure, axes):
         for colour, (name, points) in zip(COLOURS, series.items(), strict=False):
             if points:
-                axes.plot(*zip(*points, strict=True), color=colour, label=name, linewidth=1.6, marker="o" if len(points) < 12 else None, markersize=3)
+                axes.plot(
+                    *zip(*points, strict=True),
+                    color=colour,
+                    label=name,
+                    linewidth=1.6,
+                    marker="o" if len(points) < 12 else None,
+                    markersize=3,
+                )
         if share:
             axes.set_ylim(-0.03, 1.03)
         if len(series) > 1:
@@ -98,7 +117,9 @@ def lines(title: str, x: str, y: str, series: Mapping[str, Sequence[tuple[float,
         return figure
 
 
-def bands(title: str, y: str, series: Mapping[str, Sequence[tuple[float, float, float, float]]], x: str = "k") -> "Figure":
+def bands(
+    title: str, y: str, series: Mapping[str, Sequence[tuple[float, float, float, float]]], x: str = "k"
+) -> "Figure":
     """Curves with intervals: (x, value, low, high) points, x on a log scale of base 2 (pass@k)."""
     with _axes(title, x, y) as (figure, axes):
         for colour, (name, points) in zip(COLOURS, series.items(), strict=False):
@@ -121,7 +142,14 @@ def intervals(title: str, entries: Sequence[tuple[str, float, float | None, floa
             if low is not None and high is not None:
                 axes.plot([low, high], [position, position], color=colour, linewidth=2.5, alpha=0.5)
             axes.plot([value], [position], marker="o", color=colour)
-            axes.annotate(f"{value:.3f}", (value, position), textcoords="offset points", xytext=(0, 6), ha="center", fontsize=8)
+            axes.annotate(
+                f"{value:.3f}",
+                (value, position),
+                textcoords="offset points",
+                xytext=(0, 6),
+                ha="center",
+                fontsize=8,
+            )
         axes.set_yticks(range(len(entries)), [name for name, *_ in entries])
         axes.set_ylim(len(entries) - 0.4, -0.8)
         axes.set_xlim(-0.03, 1.05)
@@ -139,4 +167,6 @@ def to_svg(figure: "Figure") -> str:
 
 def save_png(figure: "Figure", path: Path) -> None:
     """The figure as a PNG on white, for a card."""
-    figure.savefig(path, format="png", dpi=140, facecolor="white", transparent=False, metadata={"Software": None})
+    figure.savefig(
+        path, format="png", dpi=140, facecolor="white", transparent=False, metadata={"Software": None}
+    )

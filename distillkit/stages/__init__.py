@@ -1,15 +1,37 @@
-"""TEMPORARY while the stages are being written: whatever exists is in the union (the lead restores the real file)."""
-import importlib
-from typing import Annotated, Any
+"""Every kind of stage. Adding one: its file, one name here, its test."""
+
+from typing import Annotated
+
 from pydantic import Field
+
 from distillkit.stages.base import Stage
-_found: list[Any] = []
-for _module, _name in [("problems","Problems"),("sample","Sample"),("verify","Verify"),("measure","MeasureStage"),("dedup","Dedup"),("filter","Filter"),("select","Select"),("sft","Sft"),("grpo","Grpo"),("evaluate","Evaluate"),("screen","Screen"),("publish","Publish")]:
-    try:
-        _found.append(getattr(importlib.import_module(f"distillkit.stages.{_module}"), _name))
-    except (ImportError, AttributeError):
-        pass
-_union: Any = Stage
-for _each in _found:
-    _union = _each if _union is Stage else _union | _each
-AnyStage = Annotated[_union, Field(discriminator="kind")] if len(_found) > 1 else _union
+from distillkit.stages.dedup import Dedup
+from distillkit.stages.evaluate import Evaluate
+from distillkit.stages.filter import Filter
+from distillkit.stages.grpo import Grpo
+from distillkit.stages.measure import MeasureStage
+from distillkit.stages.problems import Problems
+from distillkit.stages.publish import Publish
+from distillkit.stages.sample import Sample
+from distillkit.stages.screen import Screen
+from distillkit.stages.select import Select
+from distillkit.stages.sft import Sft
+from distillkit.stages.verify import Verify
+
+AnyStage = Annotated[
+    Problems
+    | Sample
+    | Verify
+    | MeasureStage
+    | Dedup
+    | Filter
+    | Select
+    | Sft
+    | Grpo
+    | Evaluate
+    | Screen
+    | Publish,
+    Field(discriminator="kind"),
+]
+
+__all__ = ["AnyStage", "Stage"]

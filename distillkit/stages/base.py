@@ -87,7 +87,9 @@ class Job:
 
     def artifacts(self, slot: str) -> list[Artifact]:
         """The sealed inputs of a wire, in the order the recipe names them."""
-        return [self.store.open(each.artifact, each.name) for each in self.inputs.get(slot, []) if each.artifact]
+        return [
+            self.store.open(each.artifact, each.name) for each in self.inputs.get(slot, []) if each.artifact
+        ]
 
     def view(self, slot: str = "input") -> View:
         """The rows that come in by a wire, with every label artifact of the `labels` wire beside them."""
@@ -133,7 +135,10 @@ class Stage(Strict):
         """Check budgets against what came out, on cache hits too; raises StageError when one is crossed."""
 
     def check(self, recipe_folder: Path) -> None:
-        """Refuse statically (no network, no heavy import) what could only fail later; raises RecipeError or MissingError."""
+        """Refuse what would fail later, statically (no network, no heavy import).
+
+        Raises RecipeError or MissingError.
+        """
 
     def fields(self) -> list[str]:
         """Label fields that it adds, dotted; `x.*` stands for anything below x."""
@@ -262,5 +267,3 @@ def require_rows(count: int, where: str, advice: str) -> None:
     """Raises StageError when nothing is left to work on."""
     if count == 0:
         raise StageError(f"{where}: no rows left; {advice}")
-
-

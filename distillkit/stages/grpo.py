@@ -16,7 +16,7 @@ from pydantic import Field
 from distillkit.artifact import Model
 from distillkit.engines.base import context_of, load_tokenizer
 from distillkit.errors import MissingError, RecipeError, StageError
-from distillkit.spec import seed_of
+from distillkit.spec import EXECUTION, seed_of
 from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Job, Stage, Wire
 from distillkit.training.completions import write_completions
 from distillkit.training.config import ConfigName, Training
@@ -59,11 +59,11 @@ class Grpo(Stage, Training):
     RENAMED: ClassVar[dict[str, str]] = {"max_steps": "steps", "num_train_epochs": "steps"}
 
     kind: Literal["grpo"] = "grpo"
-    input: Annotated[str | None, Wire((PROBLEMS,))] = None
+    input: Annotated[str | None, Wire((PROBLEMS,)), EXECUTION] = None
     """Problems to train on; left out, the nearest earlier ones. Held-out problems are refused."""
-    model: Annotated[str, Wire((WEIGHTS,), external=True)]
+    model: Annotated[str, Wire((WEIGHTS,), external=True), EXECUTION]
     """Weights to start from: a stage, org/name[@rev] on the Hub, ./folder, or toy:base."""
-    screened: Annotated[str | None, Wire((SCORES,), default="none")] = None
+    screened: Annotated[str | None, Wire((SCORES,), default="none"), EXECUTION] = None
     """A screen stage over these problems, for `band` and `require_go`."""
     band: tuple[float, float] | None = None
     """Keep problems whose pass rate in the screening lies in [low, high]; one without a pass rate is kept."""
@@ -96,9 +96,9 @@ class Grpo(Stage, Training):
     def check(self, recipe_folder: Path) -> None:
         self.check_trainer(self.name)
         self.rows_per_pass(self.prompts_per_step * self.num_generations, self.max_completion_length)
-        for field in ("band", "require_go"):
-            if self.screened is None and getattr(self, field):
-                raise RecipeError(f"stages.{self.name}.{field}: needs screened: with the name of a screen stage")
+        if self.screened is None and (self.band is not None or self.require_go):
+            field = "require_go" if self.require_go else "band"
+            raise RecipeError(f"stages.{self.name}.{field}: needs screened: and the name of a screen stage")
         if self.band is not None and not 0 <= self.band[0] <= self.band[1] <= 1:
             raise RecipeError(f"stages.{self.name}.band: {list(self.band)}: give [low, high] within 0 to 1")
 
@@ -149,7 +149,9 @@ class Grpo(Stage, Training):
         import torch
 
         if self.trainer.get("use_vllm") and not torch.cuda.is_available():
-            raise MissingError(f"{self.name}: trainer.use_vllm needs a GPU; leave it out to sample with the trainer")
+            raise MissingError(
+                f"{self.name}: trainer.use_vllm needs a GPU; leave it out to sample without vLLM"
+            )
 
     def rows(self, job: Job, model: Model, tokenizer: "PreTrainedTokenizerBase") -> list[dict[str, Any]]:
         """The problems to train on as dataset rows, sorted by id; what was dropped is counted."""
@@ -222,8 +224,8 @@ class Grpo(Stage, Training):
 
 def window_of(config: "GRPOConfig") -> int:
     """Optimizer steps that one generation of completions serves."""
-    passes = config.steps_per_generation * config.num_iterations
-    return int(math.lcm(passes, config.gradient_accumulation_steps)) // int(config.gradient_accumulation_steps)
+    accumulated = int(config.gradient_accumulation_steps)
+    return math.lcm(int(config.steps_per_generation * config.num_iterations), accumulated) // accumulated
 
 
 def end_ids(model: Model, tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
@@ -248,7 +250,9 @@ def dataset_of(rows: list[dict[str, Any]], config: "GRPOConfig") -> "Dataset":
 
     generations = math.ceil(config.max_steps / window_of(config))
     needed = generations * config.generation_batch_size // config.num_generations
-    passes = (random.Random(seed_of(config.seed, turn)).sample(range(len(rows)), len(rows)) for turn in count())
+    passes = (
+        random.Random(seed_of(config.seed, turn)).sample(range(len(rows)), len(rows)) for turn in count()
+    )
     return Dataset.from_list(rows).select(list(islice(chain.from_iterable(passes), needed)))
 
 

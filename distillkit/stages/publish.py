@@ -16,14 +16,21 @@ from pydantic import Field
 
 from distillkit.artifact import Artifact, Row, link_or_copy, write_parquet, write_text
 from distillkit.errors import StageError
-from distillkit.publication import Portrait, front_matter, funnel_rows, lineage, render_card, sources, teachers
+from distillkit.publication import (
+    Portrait,
+    front_matter,
+    funnel_rows,
+    lineage,
+    render_card,
+    sources,
+    teachers,
+)
 from distillkit.reader import View
 from distillkit.report import plots
 from distillkit.show import scores_of
 from distillkit.spec import canonical
 from distillkit.stages.base import LABELS, PUBLICATION, SCORES, SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
 from distillkit.trace import JSON_COLUMNS
-
 
 TEXT_COLUMNS = (
     "id", "problem_id", "messages", "reference", "domain", "source", "language", "finish_reason", "prompt_tokens",
@@ -67,7 +74,9 @@ class Publish(Stage):
         }
         manifest = {"name": self.repository, "version": self.version, **facts, "files": files}
         write_text(tree / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
-        basename = f"{self.repository.rpartition('/')[2]}-{hashlib.sha256(canonical(manifest)).hexdigest()[:12]}"
+        basename = (
+            f"{self.repository.rpartition('/')[2]}-{hashlib.sha256(canonical(manifest)).hexdigest()[:12]}"
+        )
         shutil.rmtree(job.out.path / basename, ignore_errors=True)
         tree.rename(job.out.path / basename)
         job.out.summary = {"folder": basename, "repository": self.repository, "version": self.version}
@@ -100,7 +109,14 @@ class Publish(Stage):
         plots.save_png(plots.funnel(facts["funnel"]), tree / "funnel.png")
         plots.save_png(plots.length_histogram({"published": portrait.tokens}), tree / "lengths.png")
         header = front_matter(self.repository, portrait.rows, sorted(portrait.languages), self.license)
-        card = render_card("dataset_card.md.j2", header=header, stage=self, facts=facts, scores=self._scores(job), recipe=job.recipe)
+        card = render_card(
+            "dataset_card.md.j2",
+            header=header,
+            stage=self,
+            facts=facts,
+            scores=self._scores(job),
+            recipe=job.recipe,
+        )
         write_text(tree / "README.md", card)
         job.out.rows_in, job.out.rows_kept = view.count, portrait.rows
         return facts
@@ -111,10 +127,16 @@ class Publish(Stage):
         behind = lineage(job.store, source)
         facts = {
             "weights": source.content,
-            "trained": [{"stage": a.stage, "kind": a.manifest.kind, "base": _base(a)} for a in behind if a.type == WEIGHTS],
+            "trained": [
+                {"stage": a.stage, "kind": a.manifest.kind, "base": _base(a)}
+                for a in behind
+                if a.type == WEIGHTS
+            ],
             "funnel": funnel_rows(behind),
         }
-        card = render_card("model_card.md.j2", stage=self, facts=facts, scores=self._scores(job), recipe=job.recipe)
+        card = render_card(
+            "model_card.md.j2", stage=self, facts=facts, scores=self._scores(job), recipe=job.recipe
+        )
         write_text(tree / "README.md", card)
         return facts
 
@@ -132,7 +154,9 @@ def published_row(row: Row) -> Row:
         if name not in row_columns() and ("." not in name or name.rpartition(".")[2] not in row)
     }
     return text | {
-        name: canonical(value).decode() if isinstance(value, dict | list) and name.rpartition(".")[2] in JSON_COLUMNS else value
+        name: canonical(value).decode()
+        if isinstance(value, dict | list) and name.rpartition(".")[2] in JSON_COLUMNS
+        else value
         for name, value in labels.items()
     }
 
@@ -153,7 +177,9 @@ def _rejected(view: View) -> Iterator[Row]:
         for row in everything.shard(shard):
             verdict = verdicts.get(row["id"])
             if verdict is None or not verdict["kept"]:
-                yield published_row(row) | {"reject_reason": verdict["reason"] if verdict else "rejected_before"}
+                yield published_row(row) | {
+                    "reject_reason": verdict["reason"] if verdict else "rejected_before"
+                }
 
 
 def _write(rows: list[Row], path: Path) -> None:
@@ -164,7 +190,9 @@ def _write(rows: list[Row], path: Path) -> None:
 
 def _base(artifact: Artifact) -> str:
     ends = artifact.manifest.inputs.get("model", [])
-    return ", ".join(f"{end['name']}@{end['revision']}" if end.get("revision") else end["name"] for end in ends)
+    return ", ".join(
+        f"{end['name']}@{end['revision']}" if end.get("revision") else end["name"] for end in ends
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -44,7 +44,7 @@ def finish(job: Job, view: View, name: str) -> None:
 
 def require_fields(view: View, fields: list[str], name: str) -> None:
     """Raises RecipeError for a field that no column of the text or of its labels leads to."""
-    known = [*view.fields(), *trace_schema().names]
+    known = [*view.fields, *trace_schema().names]
     for field in fields:
         if not any(field == column or field.startswith(f"{column}.") for column in known):
             raise RecipeError(f"stages.{name}: no field {field!r}; there are {', '.join(known)}")

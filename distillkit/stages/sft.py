@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from distillkit.artifact import Model
-from distillkit.engines.base import load_tokenizer
-from distillkit.spec import seed_of
+from distillkit.engines.base import context_of, load_tokenizer
+from distillkit.spec import EXECUTION, seed_of
 from distillkit.stages.base import SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
 from distillkit.trace import Trace, trace_of
 from distillkit.training.config import ConfigName, Training
 from distillkit.training.examples import Examples
-from distillkit.training.preflight import check_labels, keep_reasoning, require_examples, require_template
+from distillkit.training.preflight import (
+    check_labels,
+    check_positions,
+    keep_reasoning,
+    require_examples,
+    require_template,
+)
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
 
 if TYPE_CHECKING:
@@ -43,9 +49,9 @@ class Sft(Stage, Training):
     RENAMED: ClassVar[dict[str, str]] = {"num_train_epochs": "epochs"}
 
     kind: Literal["sft"] = "sft"
-    input: Annotated[str | None, Wire((SELECTION, TRACES))] = None
+    input: Annotated[str | None, Wire((SELECTION, TRACES)), EXECUTION] = None
     """Traces or a selection of them; left out, the nearest earlier one."""
-    model: Annotated[str, Wire((WEIGHTS,), external=True)]
+    model: Annotated[str, Wire((WEIGHTS,), external=True), EXECUTION]
     """Weights to start from: a stage, org/name[@rev] on the Hub, ./folder, or toy:base."""
     max_length: int = Field(ge=8)
     """Tokens of prompt and completion together; longer rows are dropped and counted."""
@@ -63,8 +69,8 @@ class Sft(Stage, Training):
         return self.foreign_trainer()
 
     def limited(self, rows: int) -> Self:
-        update = {"batch": min(self.batch, rows), "epochs": min(self.epochs, 1.0), "per_device_train_batch_size": None}
-        return self.model_copy(update=update)
+        smaller = {"batch": min(self.batch, rows), "epochs": min(self.epochs, 1.0)}
+        return self.model_copy(update={**smaller, "per_device_train_batch_size": None})
 
     def run(self, job: Job) -> None:
         [model] = job.models()
@@ -73,6 +79,7 @@ class Sft(Stage, Training):
         own_template = tokenizer.chat_template
         examples = self.examples(job, tokenizer)
         trainer = self.trainer_of(model, tokenizer, examples, job)
+        check_positions(examples.longest, context_of(trainer.model.config), self.name)
         check_labels(trainer, tokenizer, self.name)
         logs = train(trainer, self.name, job.progress)
         tokenizer.chat_template = own_template
@@ -131,5 +138,5 @@ def summary(logs: Logs, examples: Examples, steps: int) -> dict[str, Any]:
         "rows": len(examples.kept),
         "tokens": sum(len(each.ids) for each in examples.kept),
         "trained_tokens": sum(len(each.ids) - each.prompt for each in examples.kept),
-        "longest": max(len(each.ids) for each in examples.kept),
+        "longest": examples.longest,
     }

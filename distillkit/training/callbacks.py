@@ -1,4 +1,4 @@
-"""What we hang into a TRL trainer's loop: progress, a good end when told to stop, and checkpoints known to be whole."""
+"""What we hang into a TRL trainer's loop: progress, a good end when told to stop, marks on checkpoints."""
 
 import math
 import shutil
@@ -23,13 +23,13 @@ SHOWN = ("loss", "reward")
 
 
 def watcher(name: str, progress: Progress, stop: threading.Event, window: int) -> "TrainerCallback":
-    """Tells the progress, marks whole checkpoints, and ends the training with a checkpoint once `stop` is set.
+    """Tells the progress, marks whole checkpoints, and ends behind a checkpoint once `stop` is set.
 
     window: steps that one generation serves; only at its end can a training be resumed exactly.
     """
     from transformers import TrainerCallback
 
-    class Watcher(TrainerCallback):
+    class Watcher(TrainerCallback):  # type: ignore[misc]
         def on_step_end(
             self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **_: Any
         ) -> None:
@@ -63,7 +63,7 @@ def watcher(name: str, progress: Progress, stop: threading.Event, window: int) -
 
 @contextmanager
 def stop_requests() -> Iterator[threading.Event]:
-    """Within it SIGINT and SIGTERM set an event instead of interrupting: a step is ended, a checkpoint saved."""
+    """Within it SIGINT and SIGTERM only set an event, so that a step is ended and a checkpoint saved."""
     stop = threading.Event()
 
     def request(*_: Any) -> None:

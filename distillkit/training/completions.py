@@ -1,7 +1,7 @@
 """A sample of what a GRPO run wrote, for the report: a few completions of a few steps.
 
-TRL keeps the completions of every step in a file of that step; a step that is repeated after a kill writes the
-same file again, so that the sample is whole whatever happened.
+TRL keeps the completions of every step in a file of that step; a step that is repeated after a kill writes
+the same file again, so that the sample is whole whatever happened.
 """
 
 import json

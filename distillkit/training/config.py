@@ -1,4 +1,4 @@
-"""From a recipe to TRL's config objects: fields of ours under TRL's names, and a `trainer:` block passed through.
+"""From a recipe to TRL's config objects: our fields under TRL's names, and a `trainer:` block passed through.
 
 TRL's classes take seconds to import, so the block is checked against a generated list of their fields
 (scripts/make_trl_fields.py); the real objects are built in the training process only.
@@ -59,19 +59,14 @@ OWNED = {
     "num_completions_to_print": "distillkit keeps a sample of completions for the report",
     "hub_token": "secrets come from the environment only",
     **dict.fromkeys(("do_train", "do_eval", "do_predict"), "a stage trains, and nothing else"),
-    **dict.fromkeys(
-        ("save_strategy", "save_total_limit", "save_only_model", "save_on_each_node", "resume_from_checkpoint"),
-        _RESUME,
-    ),
-    **dict.fromkeys(("enable_jit_checkpoint", "ignore_data_skip", "load_best_model_at_end"), _RESUME),
-    **dict.fromkeys(("eval_strategy", "eval_steps", "eval_on_start", "eval_delay", "eval_packing"), _EVALUATE),
-    **dict.fromkeys(("num_generations_eval", "per_device_eval_batch_size"), _EVALUATE),
-    **dict.fromkeys(
-        ("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"), _HUB
-    ),
-    "log_completions_hub_repo": _HUB,
+    **dict.fromkeys(("save_strategy", "save_total_limit", "save_only_model", "save_on_each_node"), _RESUME),
+    **dict.fromkeys(("resume_from_checkpoint", "enable_jit_checkpoint", "ignore_data_skip"), _RESUME),
+    **dict.fromkeys(("eval_strategy", "eval_steps", "eval_on_start", "eval_delay"), _EVALUATE),
+    **dict.fromkeys(("eval_packing", "num_generations_eval", "load_best_model_at_end"), _EVALUATE),
+    **dict.fromkeys(("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo"), _HUB),
+    **dict.fromkeys(("hub_always_push", "hub_revision", "log_completions_hub_repo"), _HUB),
     **dict.fromkeys(("dataset_text_field", "dataset_kwargs", "dataset_num_proc", "truncation_mode"), _FEED),
-    **dict.fromkeys(("completion_only_loss", "assistant_only_loss", "remove_unused_columns", "label_names"), _FEED),
+    **dict.fromkeys(("completion_only_loss", "assistant_only_loss", "remove_unused_columns"), _FEED),
     "chat_template_path": "write template: on the stage",
 }
 """Fields of TRL's that a `trainer:` block may not set, and why."""
@@ -88,15 +83,15 @@ class Training(Strict):
     learning_rate: float = Field(gt=0)
     per_device_train_batch_size: int | None = Field(None, ge=1)
     """Rows of one forward pass; left out, as many as make about 16,384 tokens."""
-    gradient_checkpointing: bool = True
-    """Compute activations again in the backward pass: a third slower, and far less memory."""
+    gradient_checkpointing: Annotated[bool | None, EXECUTION] = None
+    """Compute activations again in the backward pass: a third slower, and far less memory; left out: on a GPU."""
     save_steps: Annotated[int, EXECUTION] = Field(100, ge=1)
     """Steps between two checkpoints; a kill loses the steps since the last one, and changes nothing else."""
     trainer: dict[str, Any] = {}
     """Any other field of TRL's config, as it is."""
 
     def check_trainer(self, stage: str) -> None:
-        """Raises RecipeError for a key of `trainer:` that TRL does not have, that is ours, or has a wrong type."""
+        """Raises RecipeError for a key of `trainer:` that TRL lacks or that is ours, and for a wrong type."""
         for key, value in self.trainer.items():
             reason = self._objection(key, value)
             if reason is not None:
@@ -110,8 +105,8 @@ class Training(Strict):
             return f"is a field of the stage; write {own}: beside trainer:"
         fields = trl_fields(self.CONFIG)
         if key not in fields:
-            near = difflib.get_close_matches(key, [*fields, *type(self).model_fields], n=1)
-            return f"unknown key; TRL's {self.CONFIG} has no such field" + (f"; did you mean {near[0]}?" if near else "")
+            known = [name for name in fields if name not in OWNED]
+            return f"unknown key; TRL's {self.CONFIG} has no such field{_nearest(key, known)}"
         return misfit(value, fields[key])
 
     def foreign_trainer(self) -> list[str]:
@@ -134,11 +129,13 @@ class Training(Strict):
             most = max(1, TOKENS_PER_PASS // tokens)
             return max(rows for rows in range(1, min(batch, most) + 1) if batch % rows == 0)
         if batch % declared:
-            raise RecipeError(f"per_device_train_batch_size {declared}: {batch} rows of a step are no multiple of it")
+            raise RecipeError(
+                f"per_device_train_batch_size {declared}: the {batch} rows of a step are no multiple of it"
+            )
         return declared
 
     def arguments(self, model: Model, folder: Path, seed: int, ours: Mapping[str, Any]) -> dict[str, Any]:
-        """Every argument for the config class: the stage's fields over the device policy, `trainer:` over both."""
+        """Every argument for the config class: the stage's fields over the defaults, `trainer:` over both."""
         import torch
 
         gpu = torch.cuda.is_available()
@@ -152,7 +149,7 @@ class Training(Strict):
             "dataloader_pin_memory": gpu,
             **ours,
             "learning_rate": self.learning_rate,
-            "gradient_checkpointing": self.gradient_checkpointing,
+            "gradient_checkpointing": gpu if self.gradient_checkpointing is None else self.gradient_checkpointing,
             **self.trainer,
             # TRL would load float32 weights everywhere; use_safetensors refuses pickled ones.
             "model_init_kwargs": {"use_safetensors": True, **dtype, **source, **kwargs},
@@ -177,17 +174,22 @@ def trl_fields(config: ConfigName) -> dict[str, dict[str, list[str]]]:
 
 def misfit(value: Any, entry: dict[str, list[str]]) -> str | None:
     """Why a value does not fit a field of TRL's, None where it does."""
-    fits = any(
-        isinstance(value, _TYPES[name]) and (name == "bool" or not isinstance(value, bool)) for name in entry["types"]
+    types = entry["types"]
+    fits = (
+        "bool" in types if isinstance(value, bool) else any(isinstance(value, _TYPES[name]) for name in types)
     )
-    if not fits and isinstance(value, str) and "float" in entry["types"] and _is_number(value):
+    if not fits and isinstance(value, str) and "float" in types and _is_number(value):
         return f"{value!r} is text to YAML; write a number with a point, such as 1.0e-5"
     if not fits:
-        return f"{value!r} does not fit; it takes {' or '.join(entry['types'])}"
+        return f"{value!r} does not fit; it takes {' or '.join(types)}"
     if isinstance(value, str) and value not in entry.get("choices", [value]):
-        near = difflib.get_close_matches(value, entry["choices"], n=1)
-        return f"{value!r} is none of its values" + (f"; did you mean {near[0]}?" if near else "")
+        return f"{value!r} is none of its values{_nearest(value, entry['choices'])}"
     return None
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _is_number(text: str) -> bool:

@@ -23,7 +23,7 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Token ids of one trace, the first `prompt` of them its prompt's. Four bytes a token: traces are long."""
+    """Token ids of one trace, the first `prompt` of them its prompt's. Four bytes each: traces are long."""
 
     id: str
     """Of the trace."""
@@ -37,8 +37,8 @@ class Examples:
 
     kept: list[Example] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
-    """too_long: over max_length; reasoning_lost: the template deletes it; prompt_differs: the template renders
-    the prompt otherwise when an answer follows."""
+    """too_long: over max_length; reasoning_lost: the template deletes it; prompt_differs: the template
+    renders the prompt otherwise when an answer follows."""
 
     @classmethod
     def of(cls, traces: Iterable[Trace], tokenizer: "PreTrainedTokenizerBase", max_length: int) -> "Examples":
@@ -54,6 +54,11 @@ class Examples:
                 found.kept.append(made)
         found.kept.sort(key=lambda each: each.id)
         return found
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        return max(len(each.ids) for each in self.kept)
 
     def dataset(self) -> "Dataset":
         """Columns `input_ids` and `labels`, as TRL's collator takes them."""
@@ -80,7 +85,7 @@ def example(trace: Trace, tokenizer: "PreTrainedTokenizerBase") -> Example | str
 
 
 def answer_of(trace: Trace) -> str:
-    """The assistant's message: the raw completion, with the `<think>` that its sampler's template had opened."""
+    """The assistant's message: the raw completion, and the `<think>` that its sampler's template opened."""
     opened = not trace.reasoning or THINK in trace.completion
     return trace.completion if opened else f"{THINK}\n{trace.completion}"
 
@@ -89,8 +94,8 @@ def render(
     tokenizer: "PreTrainedTokenizerBase", messages: list[Message], *, add_generation_prompt: bool = False
 ) -> str:
     """The text of a conversation by the tokenizer's template."""
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-    return str(text)
+    options = {"tokenize": False, "add_generation_prompt": add_generation_prompt}
+    return str(tokenizer.apply_chat_template(messages, **options))
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:

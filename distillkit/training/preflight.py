@@ -1,7 +1,7 @@
 """What has silently ruined trainings before, asked in seconds before one starts.
 
-Sources: DeepSeek-R1-Distill's chat template deletes the reasoning (only the answer is then trained); Qwen bases
-name another end token than their chat template writes (the student never stops); a `<think>` that is a
+DeepSeek-R1-Distill's chat template deletes the reasoning, so that only answers are trained; Qwen bases name
+another end token than their chat template writes, so that the student never stops; a `<think>` that is a
 special token is gone before the rewards read the text.
 """
 
@@ -24,7 +24,7 @@ PROBE = 32
 def require_template(tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
     """Raises MissingError for a tokenizer that cannot render a conversation."""
     if not tokenizer.chat_template:
-        raise MissingError(f"{name}: its tokenizer has no chat template; name one with template: on the stage")
+        raise MissingError(f"{name}: its tokenizer has no chat template; save one with the model")
 
 
 def keep_reasoning(tokenizer: "PreTrainedTokenizerBase", traces: Iterable[Trace]) -> None:
@@ -50,18 +50,27 @@ def require_examples(examples: Examples, stage: str, max_length: int) -> None:
         raise StageError(f"{stage}: no traces to train on; loosen the filter or selection before it")
     if examples.dropped["reasoning_lost"] * 2 > total:
         raise StageError(
-            f"{stage}: the chat template deletes the reasoning of {examples.dropped['reasoning_lost']} of {total} "
-            "traces, so only answers would be trained; set template: to one that keeps it"
+            f"{stage}: the model's chat template deletes the reasoning of {spoiled} of {total} traces: "
+            "only answers would be trained; give the model one that keeps it"
         )
     if spoiled * 2 > total:
         raise StageError(
-            f"{stage}: the chat template renders the prompt of {spoiled} of {total} traces otherwise when an answer "
-            "follows, so the student would be trained on prompts that it never sees; set another template:"
+            f"{stage}: the model's chat template renders the prompt of {spoiled} of {total} traces otherwise "
+            "when an answer follows, so that the student would be trained on prompts that it never sees"
         )
     if not examples.kept:
         raise StageError(
             f"{stage}: none of {total} traces fits max_length {max_length} "
             f"({examples.dropped['too_long']} are longer); raise max_length or filter by length before"
+        )
+
+
+def check_positions(longest: int, context: int | None, stage: str) -> None:
+    """Raises RecipeError for rows that are longer than the model has positions."""
+    if context is not None and longest > context:
+        raise RecipeError(
+            f"stages.{stage}.max_length: there are rows of {longest} tokens, but the model has {context} "
+            f"positions; lower max_length to {context}, or take a model with a longer context"
         )
 
 
@@ -74,12 +83,14 @@ def check_labels(trainer: "Trainer", tokenizer: "PreTrainedTokenizerBase", stage
     labels = trainer.data_collator(rows)["labels"]
     trained = [int(label) for label in labels.flatten().tolist() if label != IGNORED]
     if not trained:
-        raise StageError(f"{stage}: no token of the first {len(rows)} rows bears a loss; look at the template")
+        raise StageError(
+            f"{stage}: no token of the first {len(rows)} rows bears a loss; are they all prompt?"
+        )
     if tokenizer.eos_token_id not in trained:
         tail = tokenizer.decode(trained[-3:])
         raise StageError(
-            f"{stage}: the end token {tokenizer.eos_token} is never trained, so the student would never stop; its "
-            f"template ends an answer with {tail!r}; set trainer: {{eos_token: ...}} to the token that ends it"
+            f"{stage}: the end token {tokenizer.eos_token} is never trained, so that the student would never "
+            f"stop; its template ends an answer with {tail!r}: set that token as trainer: {{eos_token: ...}}"
         )
 
 
@@ -89,8 +100,8 @@ def check_tags(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:
     seen = tokenizer.decode(encode(tokenizer, text), skip_special_tokens=True)
     if THINK not in seen or END_THINK not in seen:
         raise StageError(
-            f"{stage}: {THINK} and {END_THINK} do not survive the tokenizer (special or unknown tokens), so no reward "
-            "would see them; make them ordinary tokens of it"
+            f"{stage}: {THINK} and {END_THINK} do not survive the tokenizer (special or unknown tokens): "
+            "no reward would see them; make them ordinary tokens of it"
         )
 
 
@@ -105,11 +116,9 @@ def fitting(
     """The rows whose prompt and a completion of full length go into the context together."""
     if context is None:
         return rows
-    return [
-        row
-        for row in rows
-        if len(encode(tokenizer, render(tokenizer, row["prompt"], add_generation_prompt=True))) + completion <= context
-    ]
+    prompts = [render(tokenizer, row["prompt"], add_generation_prompt=True) for row in rows]
+    lengths = [len(encode(tokenizer, prompt)) for prompt in prompts]
+    return [row for row, length in zip(rows, lengths, strict=True) if length + completion <= context]
 
 
 def require_prompts(count: int, dropped: int, needed: int, stage: str) -> None:

@@ -9,9 +9,11 @@ DAPO, arXiv:2503.14476, equation 13 (overlong).
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
+from distillkit.measures.base import Labels
 from distillkit.measures.language import Language
 from distillkit.measures.reflection import Reflection
 from distillkit.text import is_formatted, split_think
@@ -24,45 +26,74 @@ Scores = list[float | None]
 """One per completion, in order; None: no opinion, TRL leaves it out of the sum."""
 
 OVERLONG_SHARE = 0.2
-"""Of max_completion_length, the last part, in which a completion's reward falls from 0 to -1; DAPO's 4,096 of 20,480."""
+"""Last part of max_completion_length, over which a reward falls from 0 to -1; DAPO's 4,096 of 20,480."""
+
+COLUMNS = ("id", "reference", "domain", "source", "language")
+
+METRICS = ("mixed_language", "reflections", "reasoned", "truncated")
+"""Names of what `Batch.describe` gives."""
 
 
 def dataset_row(problem: Problem) -> dict[str, Any]:
     """A row of the dataset for GRPOTrainer: `prompt`, and the columns that the rewards read."""
     row = to_row(problem)
-    return {"prompt": row.pop("messages")} | {key: row[key] for key in ("id", "reference", "domain", "source", "language")}
+    return {"prompt": row["messages"], **{name: row[name] for name in COLUMNS}}
 
 
 @dataclass
+class Batch:
+    """The completions of one generation as traces, in order."""
+
+    traces: list[Trace]
+
+    @cached_property
+    def language(self) -> list[Labels]:
+        """Labels of the measure `language`, for the metric and the reward alike."""
+        return Language().measure_all(self.traces)
+
+    def describe(self) -> dict[str, float]:
+        """Means: share that mixes languages, reflections per trace, shares with reasoning and cut off."""
+        columns: dict[str, list[float]] = {
+            "mixed_language": [labels["mixed"] for labels in self.language],
+            "reflections": [labels["count"] for labels in Reflection().measure_all(self.traces)],
+            "reasoned": [bool(trace.reasoning) for trace in self.traces],
+            "truncated": [trace.finish_reason == "length" for trace in self.traces],
+        }
+        return {name: sum(column) / len(column) for name, column in columns.items()}
+
+
 class Rollouts:
-    """Turns what TRL hands to a reward into traces, once per batch for all rewards, and describes the batch."""
+    """Turns what TRL hands to a reward into traces, and tells TRL what they are like.
 
-    prefilled: bool
-    """Whether the template opened `<think>`, so that the completions do not."""
-    max_completion_length: int
-    end_ids: frozenset[int]
-    """Tokens that end a completion; one of full length without them was cut off."""
-    _seen: Any = None
-    _traces: list[Trace] = field(default_factory=list)
+    prefilled: whether the template opened `<think>`, so that the completions do not.
+    end_ids: tokens that end a completion; one of full length without them at its end was cut off.
+    """
 
-    def traces(
+    def __init__(self, *, prefilled: bool, max_completion_length: int, end_ids: frozenset[int]) -> None:
+        self.prefilled = prefilled
+        self.max_completion_length = max_completion_length
+        self.end_ids = end_ids
+        self._seen: Any = None
+        self._batch = Batch([])
+
+    def read(
         self,
         prompts: Sequence[Any],
         completions: Sequence[Any],
         completion_ids: Sequence[Sequence[int]],
         log_metric: Callable[[str, float], None],
         **columns: Sequence[Any],
-    ) -> list[Trace]:
-        """The batch as traces, in order."""
+    ) -> Batch:
+        """A batch of TRL's, read once however many rewards ask for it."""
         if completions is not self._seen:
-            self._traces = [
-                self._trace(prompt, completion[0]["content"], ids, {name: values[row] for name, values in columns.items()})
-                for row, (prompt, completion, ids) in enumerate(zip(prompts, completions, completion_ids, strict=True))
-            ]
+            values = zip(*(columns[name] for name in COLUMNS), strict=True)
+            rows = [dict(zip(COLUMNS, row, strict=True)) for row in values]
+            texts = [completion[0]["content"] for completion in completions]
             self._seen = completions
-            for name, value in describe(self._traces).items():
+            self._batch = Batch(list(map(self._trace, prompts, texts, completion_ids, rows)))
+            for name, value in self._batch.describe().items():
                 log_metric(name, value)
-        return self._traces
+        return self._batch
 
     def _trace(self, prompt: Any, completion: str, ids: Sequence[int], row: dict[str, Any]) -> Trace:
         reasoning, response = split_think(completion, self.prefilled)
@@ -82,49 +113,34 @@ class Rollouts:
         )
 
 
-METRICS = ("mixed", "reflection", "reasoned", "truncated")
-"""Names of what `describe` gives."""
-
-
-def describe(traces: Sequence[Trace]) -> dict[str, float]:
-    """Means over a batch: share of traces that mix languages, reflections per trace, shares with reasoning and cut off."""
-    language, reflection = Language(), Reflection()
-    n = len(traces)
-    return {
-        "mixed": sum(language.measure(trace)["mixed"] for trace in traces) / n,
-        "reflection": sum(reflection.measure(trace)["count"] for trace in traces) / n,
-        "reasoned": sum(bool(trace.reasoning) for trace in traces) / n,
-        "truncated": sum(trace.finish_reason == "length" for trace in traces) / n,
-    }
-
-
 class Reward:
-    """One reward function for TRL, named in its metrics by `__name__`."""
+    """One reward function for TRL, which names its metrics by `__name__`."""
 
-    def __init__(self, name: str, rollouts: Rollouts, score: Callable[[list[Trace]], Scores]) -> None:
+    def __init__(self, name: str, rollouts: Rollouts, score: Callable[[Batch], Scores]) -> None:
         self.__name__ = name
         self.rollouts = rollouts
         self.score = score
 
     def __call__(self, *, trainer_state: Any = None, log_extra: Any = None, **batch: Any) -> Scores:
-        return self.score(self.rollouts.traces(**batch))
+        return self.score(self.rollouts.read(**batch))
 
 
 def rewards_of(
     names: Sequence[RewardName], rollouts: Rollouts, verifiers: Mapping[str, AnyVerifier]
 ) -> list[Reward]:
     """The reward functions of these names, in order."""
-    scores: dict[RewardName, Callable[[list[Trace]], Scores]] = {
-        "accuracy": lambda traces: accuracy(traces, verifiers),
-        "format": lambda traces: [float(is_formatted(t.completion, rollouts.prefilled)) for t in traces],
+    limit, prefilled = rollouts.max_completion_length, rollouts.prefilled
+    scores: dict[RewardName, Callable[[Batch], Scores]] = {
+        "accuracy": lambda batch: accuracy(batch.traces, verifiers),
+        "format": lambda batch: [float(is_formatted(each.completion, prefilled)) for each in batch.traces],
         "language": language,
-        "overlong": lambda traces: overlong(traces, rollouts.max_completion_length),
+        "overlong": lambda batch: overlong(batch.traces, limit),
     }
     return [Reward(name, rollouts, scores[name]) for name in names]
 
 
 def accuracy(traces: Sequence[Trace], verifiers: Mapping[str, AnyVerifier]) -> Scores:
-    """The verdicts' scores; None where the verifier could not judge or the domain has none."""
+    """The verdicts' scores; None where the verifier could not judge, or the domain has none."""
     scores: Scores = [None] * len(traces)
     for domain, verifier in verifiers.items():
         rows = [row for row, trace in enumerate(traces) if trace.domain == domain]
@@ -133,16 +149,19 @@ def accuracy(traces: Sequence[Trace], verifiers: Mapping[str, AnyVerifier]) -> S
     return scores
 
 
-def language(traces: Sequence[Trace]) -> Scores:
-    """Share of the reasoning's words that are in the problem's language; 0.0 where there is no reasoning."""
-    measure = Language()
-    return [float(measure.measure(trace)["share"]) if trace.reasoning else 0.0 for trace in traces]
+def language(batch: Batch) -> Scores:
+    """Share of the reasoning's words in the problem's language; 0.0 where there is no reasoning."""
+    return [
+        float(labels["share"]) if trace.reasoning else 0.0
+        for trace, labels in zip(batch.traces, batch.language, strict=True)
+    ]
 
 
 def overlong(traces: Sequence[Trace], max_completion_length: int) -> Scores:
     """DAPO's soft punishment of completions near the limit, -1 to 0."""
     from trl.rewards import get_soft_overlong_punishment
 
-    punish = get_soft_overlong_punishment(max_completion_length, round(OVERLONG_SHARE * max_completion_length))
-    found: list[float] = punish(completion_ids=[range(trace.completion_tokens or 0) for trace in traces])
-    return [float(score) for score in found]
+    buffer = round(OVERLONG_SHARE * max_completion_length)
+    punish = get_soft_overlong_punishment(max_completion_length, buffer)
+    lengths = [range(trace.completion_tokens or 0) for trace in traces]
+    return [float(score) for score in punish(completion_ids=lengths)]

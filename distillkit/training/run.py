@@ -72,6 +72,8 @@ def save_weights(trainer: "Trainer", out: Writer) -> None:
     for file in folder.iterdir():
         if file.suffix in PICKLES:
             file.unlink()
+        else:
+            file.chmod(0o644)  # safetensors are written for their owner alone
     final = out.path / "model"
     shutil.rmtree(final, ignore_errors=True)
     folder.rename(final)

@@ -15,7 +15,9 @@ import pytest
 MINI = Path(__file__).parent / "mini.yaml"
 
 
-def command(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(
+    *arguments: str | Path, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run `distillkit ...` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "distillkit", *map(str, arguments)],
@@ -33,12 +35,19 @@ def contents(store: Path) -> dict[str, str]:
     [*_, run] = sorted((store / "runs").glob("*/*/run.json"), key=lambda path: int(path.parent.name))
     stages = json.loads(run.read_text("utf-8"))["stages"]
     return {
-        stage["name"]: json.loads((store / "artifacts" / stage["artifact"] / "manifest.json").read_text("utf-8"))["content"]
+        stage["name"]: json.loads(
+            (store / "artifacts" / stage["artifact"] / "manifest.json").read_text("utf-8")
+        )["content"]
         for stage in stages
     }
 
 
-def kill_when(arguments: list[str | Path], store: Path, reached: Callable[[list[dict[str, Any]]], bool], timeout_s: float = 300) -> bool:
+def kill_when(
+    arguments: list[str | Path],
+    store: Path,
+    reached: Callable[[list[dict[str, Any]]], bool],
+    timeout_s: float = 300,
+) -> bool:
     """Start `distillkit ...` and SIGKILL its whole process group once its events satisfy `reached`.
 
     Returns whether it was killed; False where it ended before.

@@ -30,7 +30,9 @@ POINTS = {
 
 
 @pytest.mark.parametrize("point", POINTS.values(), ids=POINTS.keys())
-def test_a_killed_run_ends_as_an_undisturbed_one(point: Callable[[Events], bool], undisturbed: Path, tmp_path: Path) -> None:
+def test_a_killed_run_ends_as_an_undisturbed_one(
+    point: Callable[[Events], bool], undisturbed: Path, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     assert kill_when(["run", MINI, "--store", store], store, point)
     answer = command("run", MINI, "--store", store)
@@ -48,7 +50,9 @@ def test_twenty_kills_of_the_quickstart(tmp_path: Path) -> None:
     while killed < 20:
         ticks = dice.randrange(20, 900)  # of 20 ms
         left = iter(range(ticks))
-        if not kill_when(["run", QUICKSTART, "--store", store], store, lambda _, left=left: next(left, None) is None):
+        if not kill_when(
+            ["run", QUICKSTART, "--store", store], store, lambda _, left=left: next(left, None) is None
+        ):
             import shutil
 
             assert contents(store) == contents(whole)

@@ -1,0 +1,162 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distillkit.errors import MissingError, RecipeError
+from distillkit.recipe import Recipe, load
+from distillkit.spec import identity
+
+GOOD = """\
+name: tiny
+seed: 3
+engine: {kind: transformers}
+verifiers: {chain: {kind: exact}}
+stages:
+  - {name: problems, kind: problems, toy: chain, limit: 10}
+  - name: own
+    kind: sample
+    model: toy:base
+    n: 4
+    max_tokens: 32
+  - {name: judged, kind: verify}
+  - name: kept
+    kind: filter
+    rules:
+      - {field: score, min: 1.0, reason: wrong}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(GOOD)
+    return file
+
+
+def mistake(path: Path, old: str, new: str, *sets: str) -> str:
+    """The message for the good recipe with one change."""
+    assert old in GOOD
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(RecipeError) as caught:
+        load(path, sets)
+    return str(caught.value).replace(f"{path}", "tiny.yaml")
+
+
+def test_a_good_recipe_loads_and_its_dump_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
+    recipe = load(path)
+    again = tmp_path / "again.yaml"
+    again.write_text(recipe.dump())
+    assert load(again) == recipe
+    assert [stage.name for stage in recipe.stages] == ["problems", "own", "judged", "kept"]
+
+
+def test_the_engine_of_the_recipe_goes_to_stages_that_name_none(path: Path) -> None:
+    own = load(path).stage("own")
+    assert own.engine is not None and own.engine.kind == "transformers"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "min: 1.0",
+            "min_scroe: 1.0",
+            "tiny.yaml:15: stages.kept.rules.0.min_scroe: unknown key; did you mean min?",
+        ),
+        ("    n: 4", "    nn: 4", "tiny.yaml:10: stages.own.nn: unknown key; did you mean n?"),
+        (
+            "kind: verify",
+            "kind: verfiy",
+            "tiny.yaml:12: stages.judged: unknown kind 'verfiy'; did you mean verify?",
+        ),
+        ("    n: 4", "    n: four", "tiny.yaml:10: stages.own.n: input should be a valid integer"),
+        ("seed: 3", "sed: 3", "tiny.yaml:2: sed: unknown key; did you mean seed?"),
+        ("name: own", "name: problems", "an earlier stage has that name"),
+        ("kind: exact", "kind: exakt", "unknown kind 'exakt'; did you mean exact?"),
+        ("    max_tokens: 32", "    temperature: 1", "stages.own.max_tokens: is required"),
+        ("seed: 3", "seed: 3\nseed: 4", "tiny.yaml:3: seed: written twice"),
+        ("seed: 3", "seed: [3", "not YAML"),
+        ("name: own", "name: Own Stage", "stages.Own Stage.name"),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_line_and_suggestion(
+    path: Path, old: str, new: str, says: str
+) -> None:
+    message = mistake(path, old, new)
+    assert says in message
+    assert "\n" not in message
+
+
+def test_every_mistake_is_told_at_once(path: Path) -> None:
+    assert len(mistake(path, "    n: 4\n    max_tokens: 32", "    nn: 4").splitlines()) == 2
+
+
+def test_set_goes_by_stage_name_and_comes_before_validation(path: Path) -> None:
+    recipe = load(
+        path, ["stages.own.n=2", "seed=9", "verifiers.chain.ignore_case=true", "stages.kept.rules.0.min=0.5"]
+    )
+    assert (recipe.stage("own").n, recipe.seed) == (2, 9)
+    assert recipe.stage("kept").rules[0].min == 0.5
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("stages.owm.n=2", "nothing there is called 'owm'; did you mean own?"),
+        ("stages.own.n", "write KEY=VALUE"),
+        ("stages.own.nn=2", "--set stages.own.nn=2: stages.own.nn: unknown key; did you mean n?"),
+        ("stages.own.n=x", "--set stages.own.n=x: stages.own.n: input should be a valid integer"),
+        ("seed.below=1", "seed is a value, nothing lies below it"),
+    ],
+)
+def test_a_wrong_set_names_itself(path: Path, assignment: str, says: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(path, [assignment])
+    assert says in str(caught.value)
+
+
+def test_no_such_file_and_no_text(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="no such recipe"):
+        load(tmp_path / "none.yaml")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="not a text file"):
+        load(tmp_path / "bytes.yaml")
+    (tmp_path / "list.yaml").write_text("- a\n")
+    with pytest.raises(RecipeError, match="a recipe is a mapping"):
+        load(tmp_path / "list.yaml")
+
+
+def test_files_of_a_recipe_are_found_from_its_folder(tmp_path: Path, path: Path) -> None:
+    (tmp_path / "grade.py").write_text("def grade(row):\n    return 1.0\n")
+    path.write_text(GOOD.replace("{kind: exact}", "{kind: python, file: grade.py}"))
+    assert load(path).verifiers["chain"].file == str((tmp_path / "grade.py").resolve())
+
+
+def test_a_renamed_stage_and_more_workers_are_the_same_identity(path: Path) -> None:
+    one = load(path)
+    path.write_text(
+        GOOD.replace("name: own", "name: mine").replace("seed: 3", "seed: 3\nexecution: {workers: 4}")
+    )
+    two = load(path)
+    assert [identity(stage) for stage in one.stages] == [identity(stage) for stage in two.stages]
+
+
+def test_limited_is_a_smaller_recipe(path: Path) -> None:
+    assert load(path).limited(3).stage("problems").limit == 3
+
+
+def test_the_schema_is_for_editors() -> None:
+    schema = Recipe.model_json_schema()
+    assert "stages" in schema["properties"] and len(schema["$defs"]) > 10
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_recipe_or_an_error_of_ours(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.yaml"
+    file.write_text(text, "utf-8", errors="replace")
+    with pytest.raises((RecipeError, MissingError)):
+        load(file)
