@@ -1,237 +1,221 @@
-"""Draw completions of problems from a model: render, seed, look up, sample what is missing, keep it.
+"""Drawing traces from a model: render, seed, look up, sample what is missing, record, split.
 
-Every completion is kept store-wide by what decides it (rendered prompt, weights, engine, parameters, seed), so
-that more problems, a higher n or another recipe pay only for what is new, and a killed draw goes on.
+Every stage that samples does it here. What decides a completion is its rendered prompt, the weights, the engine,
+the parameters and its seed; one that the store has under these is never sampled again.
 """
 
-import json
-import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict, dataclass, field
+from typing import Annotated
 
 from pydantic import Field
 
-from distillkit.artifact import Model, Store, locked
+from distillkit.artifact import Model, Store
 from distillkit.engines import AnyEngine
-from distillkit.engines.base import Completion, Parameters, Request
-from distillkit.errors import MissingError, RecipeError
-from distillkit.events import Progress
-from distillkit.spec import Strict, digest, seed_of
+from distillkit.engines.base import Completion, Engine, Parameters, Request
+from distillkit.engines.transformers import TransformersEngine
+from distillkit.errors import EngineError
+from distillkit.events import Progress, silent
+from distillkit.ledger import Ledger
+from distillkit.spec import Strict, digest, identity, seed_of
+from distillkit.template import AnyTemplate, Template, is_prefilled
 from distillkit.text import split_think
-from distillkit.trace import Message, Problem, Trace
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-R1 = (
-    "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The Assistant "
-    "first thinks about the reasoning process in the mind and then provides the User with the answer. The reasoning "
-    "process is enclosed within <think> </think> and answer is enclosed within <answer> </answer> tags, respectively, "
-    "i.e., <think> reasoning process here </think> <answer> answer here </answer>.\nUser: {prompt}\nAssistant: <think>"
-)
-QWEN_MATH = (
-    "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{{}}.<|im_end|>\n"
-    "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
-)
-NAMED = {"r1": R1, "qwen_math": QWEN_MATH, "none": "{prompt}"}
+from distillkit.trace import Problem, Trace
 
 
 class Sampling(Strict):
-    """How completions are drawn; a stage that samples inherits it."""
+    """How a stage draws from its model; stages that sample inherit it."""
 
     engine: AnyEngine | None = None
-    """What generates; left out, the recipe's engine."""
-    template: str | None = None
-    """chat (the tokenizer's own, the default), r1, qwen_math, none, or a .jinja file."""
+    """Left out: the recipe's, else transformers."""
+    template: AnyTemplate | None = None
+    """Left out: chat."""
     temperature: float = Field(1.0, ge=0)
+    """0 takes the likeliest token every time."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Keep the likeliest tokens that make up this share; 1 keeps all."""
     top_k: int = Field(0, ge=0)
-    min_p: float = Field(0.0, ge=0, le=1)
+    """Keep this many tokens; 0 keeps all."""
+    min_p: float = Field(0.0, ge=0, lt=1)
+    """Keep tokens at least this likely, relative to the likeliest."""
     max_tokens: int = Field(ge=1)
-    stop: list[str] = []
-
-    @property
-    def parameters(self) -> Parameters:
-        """What the engine is told; the r1 template ends behind `</answer>`."""
-        stop = [*self.stop, *(["</answer>"] if self.template == "r1" else [])]
-        return Parameters(self.max_tokens, self.temperature, self.top_p, self.top_k, self.min_p, tuple(stop))
-
-
-@dataclass(frozen=True)
-class Renderer:
-    """Renders the messages of a problem as the model reads them."""
-
-    template: str
-    tokenizer: "PreTrainedTokenizerBase | None"
-
-    def __call__(self, messages: list[Message]) -> str:
-        """The prompt as text, special tokens included; plain text where the engine renders by itself."""
-        if self.template in NAMED:
-            return NAMED[self.template].format(prompt=messages[-1]["content"])
-        if self.tokenizer is None:
-            return json.dumps(messages, ensure_ascii=False)
-        options: dict[str, Any] = {"tokenize": False, "add_generation_prompt": True}
-        if self.template != "chat":
-            options["chat_template"] = Path(self.template).read_text("utf-8")
-        if self.template == "chat" and not self.tokenizer.chat_template:
-            raise RecipeError("the model has no chat template; write template: r1, qwen_math, none or a .jinja file")
-        return str(self.tokenizer.apply_chat_template(messages, **options))
-
-
-class Ledger:
-    """Completions of one origin in `store/completions/`, one JSON line each, appended and synced as they come."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.found = self._read()
-
-    def _read(self) -> dict[str, Completion]:
-        """What is there; a torn last line is cut off, so that what is appended stands on a line of its own."""
-        if not self.path.exists():
-            return {}
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
-        found = {}
-        for line in whole.splitlines():
-            entry = json.loads(line)
-            key = entry.pop("key")
-            found[key] = Completion(**entry)
-        return found
-
-    def add(self, several: Sequence[tuple[Request, Completion]]) -> None:
-        """Keep completions; they are on disk when this returns. One that failed is not kept: it is tried again."""
-        lines = [
-            json.dumps({"key": request.key, **asdict(completion)}, ensure_ascii=False) + "\n"
-            for request, completion in several
-            if completion.finish_reason != "error"
-        ]
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
-            file.flush()
-            os.fsync(file.fileno())
-        self.found |= {request.key: completion for request, completion in several}
-
-
-GROUP_S = 1.0
-"""Completions that come one by one are synced in groups of at most so many seconds."""
+    """Most tokens of a completion; one that is cut there has finish_reason length."""
+    stop: list[Annotated[str, Field(min_length=1)]] = []
+    """Texts that end a completion; the text stays in it. The template r1 adds its own."""
 
 
 def draw(
-    sampling: Sampling, model: Model, problems: Sequence[Problem], n: int, seed: int, store: Store, progress: Progress
+    sampling: Sampling,
+    model: Model,
+    problems: Sequence[Problem],
+    n: int,
+    seed: int,
+    store: Store,
+    progress: Progress = silent,
 ) -> Iterator[Trace]:
-    """n traces of each problem; what was sampled before, by whatever run, is taken from the store.
+    """n traces per problem, in any order, each recorded in the store before it is yielded.
+
+    The rows are the same whether they are drawn in one go or after interruptions. A trace that has no completion
+    has finish_reason "error" and says why in `extra["error"]`; it is not recorded, so that a later draw asks again.
+    Progress counts traces; its facts tokens, rate (completions/s) and tokens_per_s are of what was sampled now.
 
     Raises:
-        RecipeError: no engine, or a template that the model does not have.
         MissingError: no weights, package or device.
-        EngineError: the engine cannot go on; what is finished is safe.
+        RecipeError: a parameter that the model or the engine does not take.
+        EngineError: the engine died; the message says how much is safe.
     """
-    engine = sampling.engine
-    if engine is None:
-        raise RecipeError("no engine: write engine: {kind: vllm} at the top of the recipe or in the stage")
-    tokenizer = engine.tokenizer(model)
-    parameters, template = sampling.parameters, sampling.template or "chat"
-    render = Renderer(template, tokenizer)
-    recorded = asdict(parameters) | {"engine": engine.key()}
-    origin = digest([model.content, recorded, _template_content(template)])
-    path = store.root / "completions" / f"{origin[:32]}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_suffix(".lock"), lambda owner: None):
-        ledger = Ledger(path)
-        wanted = [
-            _request(problem, index, prompt, seed, origin)
-            for problem in problems
-            for prompt in [render(problem.messages)]
-            for index in range(n)
-        ]
-        _complete(wanted, ledger, engine, model, tokenizer, parameters, progress)
-    by_id = {problem.id: problem for problem in problems}
-    prefilled = template == "r1" or wanted[0].prompt.rstrip().endswith("<think>")
-    for request in wanted:
-        completion = ledger.found[request.key]
-        reasoning, response = split_think(completion.text, prefilled)
-        problem = by_id[request.problem_id]
-        yield Trace(
-            problem_id=problem.id,
-            messages=problem.messages,
-            completion=completion.text,
-            reasoning=reasoning,
-            response=response,
-            reference=problem.reference,
-            domain=problem.domain,
-            source=problem.source,
-            language=problem.language,
-            finish_reason=completion.finish_reason,
-            prompt_tokens=completion.prompt_tokens,
-            completion_tokens=completion.completion_tokens,
-            seed=request.seed,
-            index=request.index,
-            origin=origin,
-            model=model.name,
+    plan = Plan.of(sampling, model, problems, n, seed)
+    meter = Meter(progress, total=n * len(problems))
+    with Ledger.alone(store.root / "completions" / f"{plan.ledger}.jsonl", meter.wait) as ledger:
+        missing = {key for key in plan.wanted if key not in ledger}
+        for key in plan.wanted:
+            if key not in missing:
+                yield from plan.traces(key, ledger[key])
+                meter.count(len(plan.wanted[key]))
+        meter.tell()
+        for key, completion in _sample(plan, model, missing, ledger):
+            yield from plan.traces(key, completion)
+            meter.count(len(plan.wanted[key]), completion)
+
+
+def _sample(
+    plan: "Plan", model: Model, missing: set[str], ledger: Ledger
+) -> Iterator[tuple[str, Completion]]:
+    """Sample and record what is missing."""
+    if not missing:
+        return
+    begun = ledger.begin(plan.name, plan.wanted)
+    planned = [wanted[0][1] for key, wanted in plan.wanted.items() if key in begun]
+    with plan.engine.open(model, plan.template.tokenizer) as session:
+        for batch in plan.engine.batches(planned, missing):
+            try:
+                for request, completion in session.generate(batch, plan.parameters):
+                    if request.key in missing:
+                        if completion.finish_reason != "error":
+                            ledger.add(request.key, completion)
+                        yield request.key, completion
+            except EngineError as error:
+                safe = f"{ledger.added} completions of this run are safe in the store"
+                raise EngineError(f"{error}; {safe}") from None
+            ledger.sync()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a draw asks for."""
+
+    engine: Engine
+    template: Template
+    parameters: Parameters
+    model: str
+    """As traces name it."""
+    ledger: str
+    """Digest of what all completions of a ledger share: weights, engine, parameters."""
+    origin: str
+    wanted: dict[str, list[tuple[Problem, Request]]]
+    """Key -> who wants this completion: several where problems render to the same prompt."""
+
+    @classmethod
+    def of(
+        cls, sampling: Sampling, model: Model, problems: Sequence[Problem], n: int, seed: int
+    ) -> "Plan":
+        """Render every problem and derive every seed."""
+        engine = sampling.engine or TransformersEngine()
+        template = Template.of(sampling.template, engine.tokenizer(model))
+        parameters = Parameters(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            stop=tuple(dict.fromkeys([*template.stop, *sampling.stop])),
+        )
+        decisive = {"weights": model.content, "engine": engine.key(), "parameters": asdict(parameters)}
+        wanted: dict[str, list[tuple[Problem, Request]]] = {}
+        for problem in sorted(problems, key=lambda problem: problem.id):
+            for request in _requests(problem, template.render(problem.messages), n, seed):
+                wanted.setdefault(request.key, []).append((problem, request))
+        return cls(
+            engine=engine,
             template=template,
-            sampling=recorded,
-            extra=problem.extra,
-            telemetry=completion.telemetry,
+            parameters=parameters,
+            model=f"{model.path}@{model.revision}" if model.revision else model.name,
+            ledger=digest(decisive),
+            origin=digest([decisive, template.name]),
+            wanted=wanted,
         )
 
+    @property
+    def name(self) -> str:
+        """Digest of what is asked for and how it is cut into batches."""
+        return digest([identity(self.engine), sorted(self.wanted)])
 
-def _template_content(template: str) -> str:
-    if template == "chat" or template in NAMED:
-        return template
-    try:
-        return digest(Path(template).read_text("utf-8"))
-    except OSError:
-        raise MissingError(f"template {template}: no such file; write chat, r1, qwen_math, none or a .jinja file") from None
+    def traces(self, key: str, completion: Completion) -> Iterator[Trace]:
+        """A trace for everyone who wants this completion."""
+        for problem, request in self.wanted[key]:
+            reasoning, response = split_think(completion.text, is_prefilled(request.prompt))
+            yield Trace(
+                problem_id=problem.id,
+                messages=problem.messages,
+                completion=completion.text,
+                reasoning=reasoning,
+                response=response,
+                reference=problem.reference,
+                domain=problem.domain,
+                source=problem.source,
+                language=problem.language,
+                finish_reason=completion.finish_reason,
+                prompt_tokens=completion.prompt_tokens,
+                completion_tokens=completion.completion_tokens,
+                seed=request.seed,
+                index=request.index,
+                origin=self.origin,
+                model=self.model,
+                template=self.template.name,
+                sampling={"engine": self.engine.kind} | asdict(self.parameters),
+                extra=problem.extra | ({"error": completion.error} if completion.error else {}),
+                telemetry=completion.telemetry,
+            )
 
 
-def _request(problem: Problem, index: int, prompt: str, seed: int, origin: str) -> Request:
-    drawn = seed_of(seed, digest(prompt), index)
-    return Request(digest([origin, prompt, drawn]), prompt, drawn, problem.id, index, problem.messages)
+def _requests(problem: Problem, prompt: str, n: int, seed: int) -> Iterator[Request]:
+    rendered = digest(prompt)
+    for index in range(n):
+        own = seed_of(seed, rendered, index)
+        yield Request(digest([rendered, own])[:32], prompt, own, problem.id, index, problem.messages)
 
 
-def _complete(
-    wanted: list[Request],
-    ledger: Ledger,
-    engine: Any,
-    model: Model,
-    tokenizer: "PreTrainedTokenizerBase | None",
-    parameters: Parameters,
-    progress: Progress,
-) -> None:
-    """Sample what the ledger lacks. The plan of what was missing at first outlives a kill, so that blocks stay."""
-    missing = {request.key for request in wanted} - set(ledger.found)
-    plan_path = ledger.path.with_suffix(f".{digest(sorted(request.key for request in wanted))[:16]}.plan")
-    if not missing:
-        plan_path.unlink(missing_ok=True)
-        progress(len(wanted), len(wanted), unit="completions")
-        return
-    if plan_path.exists():
-        planned_keys = set(json.loads(plan_path.read_text("utf-8")))
-    else:
-        planned_keys = set(missing)
-        plan_path.write_text(json.dumps(sorted(missing)), "utf-8")
-    planned = [request for request in wanted if request.key in planned_keys]
-    started, tokens, done = time.monotonic(), 0, len(wanted) - len(missing)
-    with engine.open(model, tokenizer) as session:
-        for batch in engine.batches(planned, missing):
-            group: list[tuple[Request, Completion]] = []
-            synced = time.monotonic()
-            for request, completion in session.generate(batch, parameters):
-                group.append((request, completion))
-                tokens += completion.completion_tokens or 0
-                done += request.key in missing
-                if time.monotonic() - synced > GROUP_S:
-                    ledger.add(group)
-                    group, synced = [], time.monotonic()
-                    progress(done, len(wanted), unit="completions", tokens_per_s=tokens / (synced - started))
-            ledger.add(group)
-            seconds = max(time.monotonic() - started, 1e-9)
-            progress(done, len(wanted), unit="completions", tokens_per_s=tokens / seconds)
-    plan_path.unlink(missing_ok=True)
+@dataclass
+class Meter:
+    """Counts a draw and tells of it, at most every `TELL_S` seconds."""
+
+    TELL_S = 0.5
+
+    progress: Progress
+    total: int
+    done: int = 0
+    sampled: int = 0
+    tokens: int = 0
+    began: float = field(default_factory=time.monotonic)
+    told: float = 0.0
+
+    def count(self, traces: int, completion: Completion | None = None) -> None:
+        """Traces that are done; `completion` where it was sampled now."""
+        self.done += traces
+        if completion is not None:
+            self.sampled += 1
+            self.tokens += completion.completion_tokens or 0
+        if self.done == self.total or time.monotonic() - self.told >= self.TELL_S:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell how far it is."""
+        self.told = time.monotonic()
+        seconds = self.told - self.began
+        rates = {"rate": self.sampled / seconds, "tokens_per_s": self.tokens / seconds} if self.sampled else {}
+        self.progress(self.done, self.total, unit="completions", tokens=self.tokens, **rates)
+
+    def wait(self, owner: str) -> None:
+        """Another process draws from the same model in the same way."""
+        self.progress(self.done, self.total, unit="completions", waiting_for=owner)

@@ -18,6 +18,7 @@ from distillkit.stages.base import Input, Stage
 from distillkit.stages.problems import Problems
 from distillkit.stages.sft import Sft
 
+
 @pytest.fixture(autouse=True)
 def own_server() -> Iterator[None]:
     """A server that knows the environment of this very test."""

@@ -1,10 +1,11 @@
-"""Engines: how completions come about. To add one: its file, its name here, its test."""
+"""Engines: where completions come from. To add one: its file, its name here, its test."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from distillkit.engines.base import Completion, Engine, Parameters, Request, Session
+from distillkit.engines.replay import ReplayEngine
 from distillkit.engines.transformers import TransformersEngine
+from distillkit.engines.vllm import VllmEngine
 
-AnyEngine = Annotated[TransformersEngine, Field(discriminator="kind")]
+AnyEngine = Annotated[TransformersEngine | VllmEngine | ReplayEngine, Field(discriminator="kind")]

@@ -149,7 +149,9 @@ class Training(Strict):
             "dataloader_pin_memory": gpu,
             **ours,
             "learning_rate": self.learning_rate,
-            "gradient_checkpointing": gpu if self.gradient_checkpointing is None else self.gradient_checkpointing,
+            "gradient_checkpointing": gpu
+            if self.gradient_checkpointing is None
+            else self.gradient_checkpointing,
             **self.trainer,
             # TRL would load float32 weights everywhere; use_safetensors refuses pickled ones.
             "model_init_kwargs": {"use_safetensors": True, **dtype, **source, **kwargs},

@@ -77,7 +77,10 @@ def screening(store: Store, rates: dict[str, float | None], *, go: bool = True) 
 
 def ends_of(problems: Artifact, folder: Path = BASE) -> dict[str, list[Input]]:
     weights = Input("toy:base", "weights", weights_content(folder), path=str(folder))
-    return {"input": [Input("problems", "problems", problems.content, artifact=problems.path.name)], "model": [weights]}
+    return {
+        "input": [Input("problems", "problems", problems.content, artifact=problems.path.name)],
+        "model": [weights],
+    }
 
 
 def run(
@@ -126,7 +129,9 @@ def test_the_curves_of_the_report_are_there(made: tuple[Artifact, list[Event]]) 
     } <= set(found)
     assert "kl" not in found
     assert all(len(values) == STEPS for values in found.values())
-    weighted = [a + 0.1 * f + 0.1 * s for a, f, s in zip(*(found[f"reward_{n}"] for n in zero().rewards), strict=True)]
+    weighted = [
+        a + 0.1 * f + 0.1 * s for a, f, s in zip(*(found[f"reward_{n}"] for n in zero().rewards), strict=True)
+    ]
     assert found["reward"] == pytest.approx(weighted, abs=1e-5)
 
 
@@ -216,7 +221,9 @@ def test_a_kl_penalty_is_told(store: Store, problems: Artifact) -> None:
     assert found["kl"][1] > 0
 
 
-def rows(stage: Grpo, store: Store, ends: dict[str, list[Input]], folder: Path) -> tuple[list[str], Job, list[str]]:
+def rows(
+    stage: Grpo, store: Store, ends: dict[str, list[Input]], folder: Path
+) -> tuple[list[str], Job, list[str]]:
     """Problem ids that a stage would train on, its job, and the warnings."""
     from transformers import AutoTokenizer
 
@@ -230,7 +237,9 @@ def test_a_band_keeps_what_lies_in_it_and_what_nobody_knows(
     store: Store, problems: Artifact, tmp_path: Path
 ) -> None:
     ids = sorted(row["id"] for row in problems.rows())
-    rates = dict(zip(ids, [0.0, 0.1, 0.5, 0.9, 1.0, None, *[0.3] * 12], strict=False))  # two were not screened
+    rates = dict(
+        zip(ids, [0.0, 0.1, 0.5, 0.9, 1.0, None, *[0.3] * 12], strict=False)
+    )  # two were not screened
     ends = {**ends_of(problems), "screened": [screening(store, rates)]}
     found, job, warnings = rows(zero(screened="screening", band=(0.1, 0.9)), store, ends, tmp_path / "out")
     assert found == [ids[1], ids[2], ids[3], *ids[5:]]
@@ -249,14 +258,18 @@ def test_a_no_go_warns_or_stops(store: Store, problems: Artifact, tmp_path: Path
         rows(zero(screened="screening", require_go=True), store, ends, tmp_path / "out")
 
 
-def test_prompts_that_leave_no_room_for_a_completion(store: Store, problems: Artifact, tmp_path: Path) -> None:
+def test_prompts_that_leave_no_room_for_a_completion(
+    store: Store, problems: Artifact, tmp_path: Path
+) -> None:
     with pytest.raises(StageError, match=r"no problems left to train on \(20 are too long for the context"):
         rows(zero(max_completion_length=512), store, ends_of(problems), tmp_path / "out")
 
 
 def test_what_trl_refuses_is_the_recipes_mistake(store: Store, problems: Artifact) -> None:
     stage = zero(trainer={"generation_batch_size": 12}, per_device_train_batch_size=8)
-    with pytest.raises(RecipeError, match="stages.zero: TRL refuses its configuration: generation_batch_size"):
+    with pytest.raises(
+        RecipeError, match=r"stages\.zero: TRL refuses its configuration: generation_batch_size"
+    ):
         run(stage, store, ends_of(problems), "refused")
 
 
@@ -265,7 +278,7 @@ def test_vllm_without_a_gpu_is_refused(store: Store, problems: Artifact) -> None
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(MissingError, match="zero: trainer.use_vllm needs a GPU"):
+    with pytest.raises(MissingError, match=r"zero: trainer\.use_vllm needs a GPU"):
         run(zero(trainer={"use_vllm": True}), store, ends_of(problems), "vllm")
 
 

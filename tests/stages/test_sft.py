@@ -82,7 +82,10 @@ def run(
     stage: Sft, store: Store, text: Artifact, name: str, weights: Path = BASE, on_event: Any = None
 ) -> Artifact:
     """The artifact of a stage, made in a child under a request of that name."""
-    ends = {"input": [Input("traces", text.type, text.content, artifact=text.path.name)], "model": [model(weights)]}
+    ends = {
+        "input": [Input("traces", text.type, text.content, artifact=text.path.name)],
+        "model": [model(weights)],
+    }
     with store.building("sft", digest(name), print) as out:
         ticket = launch.Ticket.of(
             stage, ends, seed=3, shards=3, workers=1, verifiers={}, store=store.root, work=out.path
@@ -187,6 +190,26 @@ def test_a_training_that_is_told_to_stop_saves_first(
     assert again.content == made[0].content
 
 
+def test_a_training_that_ended_unsealed_ends_the_same_again(
+    store: Store, traces: Artifact, made: tuple[Artifact, list[Event]]
+) -> None:
+    ends = {"input": [Input("t", "traces", "", artifact=traces.path.name)], "model": [model()]}
+    out = Writer(store.work / "unsealed")
+    ticket = launch.Ticket.of(
+        student(), ends, seed=3, shards=3, workers=1, verifiers={}, store=store.root, work=out.path
+    )
+    for _ in range(2):  # the second begins at the checkpoint of the last step
+        launch.run_child(ticket, out, lambda event: None)
+        assert out.files() == made[0].manifest.files
+        assert out.summary == made[0].manifest.summary
+
+
+def test_a_loss_that_is_no_number_stops_it(store: Store, traces: Artifact) -> None:
+    wild = student(learning_rate=1e30, trainer={"max_grad_norm": 1e30})
+    with pytest.raises(StageError, match=r"student: loss is not a number at step \d+; lower learning_rate"):
+        run(wild, store, traces, "wild")
+
+
 def test_checkpointing_activations_changes_no_bit(
     store: Store, traces: Artifact, made: tuple[Artifact, list[Event]]
 ) -> None:
@@ -209,19 +232,25 @@ def with_template(folder: Path, template: str) -> Path:
     return folder
 
 
-def test_a_template_that_never_ends_an_answer_is_refused(store: Store, traces: Artifact, tmp_path: Path) -> None:
+def test_a_template_that_never_ends_an_answer_is_refused(
+    store: Store, traces: Artifact, tmp_path: Path
+) -> None:
     template = (BASE / "chat_template.jinja").read_text("utf-8").replace(" <|end|>", "")
     folder = with_template(tmp_path / "endless", template)
     with pytest.raises(StageError, match=r"student: the end token <\|end\|> is never trained"):
         run(student(), store, traces, "endless", folder)
 
 
-def test_a_template_that_deletes_the_reasoning_is_refused(store: Store, traces: Artifact, tmp_path: Path) -> None:
+def test_a_template_that_deletes_the_reasoning_is_refused(
+    store: Store, traces: Artifact, tmp_path: Path
+) -> None:
     template = (BASE / "chat_template.jinja").read_text("utf-8")
-    stripped = template.replace("message.content + ' <|end|>'", "message.content.split('</think>')[-1] + ' <|end|>'")
+    stripped = template.replace(
+        "message.content + ' <|end|>'", "message.content.split('</think>')[-1] + ' <|end|>'"
+    )
     assert stripped != template
     folder = with_template(tmp_path / "stripped", stripped)
-    with pytest.raises(StageError, match="deletes the reasoning of 16[01] of 161 traces"):
+    with pytest.raises(StageError, match=r"deletes the reasoning of 16[01] of 161 traces"):
         run(student(), store, traces, "stripped", folder)
 
 
@@ -230,11 +259,15 @@ def test_no_row_within_max_length_is_refused(store: Store, traces: Artifact) -> 
         run(student(max_length=8), store, traces, "short")
 
 
-def test_the_order_of_training_does_not_depend_on_shards(store: Store, traces: Artifact, tmp_path: Path) -> None:
+def test_the_order_of_training_does_not_depend_on_shards(
+    store: Store, traces: Artifact, tmp_path: Path
+) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(BASE)
-    job = Job(store, Writer(tmp_path / "out"), {"input": [Input("traces", "traces", "", artifact=traces.path.name)]})
+    job = Job(
+        store, Writer(tmp_path / "out"), {"input": [Input("traces", "traces", "", artifact=traces.path.name)]}
+    )
     ids = [each.id for each in student().examples(job, tokenizer).kept]
     assert ids == sorted(ids)
 

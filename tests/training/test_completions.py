@@ -28,7 +28,9 @@ def test_the_sample_is_bounded_and_one_per_prompt(tmp_path: Path) -> None:
         rows = [row(step, f"p{i}", f"c{step}.{i}.{n}") for i in range(6) for n in range(2)]
         pq.write_table(pa.Table.from_pylist(rows), folder / f"completions_{step:05d}.parquet")
     write_completions(folder, ["accuracy", "format"], Writer(tmp_path / "out"))
-    lines = [json.loads(line) for line in (tmp_path / "out" / "completions.jsonl").read_text("utf-8").splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "out" / "completions.jsonl").read_text("utf-8").splitlines()
+    ]
     assert len(lines) == STEPS * PER_STEP
     assert {line["step"] for line in lines} >= {1, 30}
     assert lines[1] == {
@@ -45,6 +47,8 @@ def test_no_completions_make_an_empty_file(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "completions.jsonl").read_text("utf-8") == ""
 
 
-@pytest.mark.parametrize(("count", "most", "found"), [(3, 8, [0, 1, 2]), (10, 3, [0, 4, 9]), (9, 9, [*range(9)])])
+@pytest.mark.parametrize(
+    ("count", "most", "found"), [(3, 8, [0, 1, 2]), (10, 3, [0, 4, 9]), (9, 9, [*range(9)])]
+)
 def test_spread(count: int, most: int, found: list[int]) -> None:
     assert spread(range(count), most) == found

@@ -20,7 +20,13 @@ def sft(**fields: Any) -> Sft:
 
 
 def grpo(**fields: Any) -> Grpo:
-    needed = {"name": "zero", "model": "toy:base", "learning_rate": 1e-3, "steps": 4, "max_completion_length": 64}
+    needed = {
+        "name": "zero",
+        "model": "toy:base",
+        "learning_rate": 1e-3,
+        "steps": 4,
+        "max_completion_length": 64,
+    }
     return Grpo(**{**needed, **fields})
 
 
@@ -70,7 +76,9 @@ def test_a_wrong_trainer_block_is_refused(trainer: dict[str, Any], message: str)
 
 def test_a_right_trainer_block_passes() -> None:
     block = {"optim": "adamw_torch", "warmup_steps": 0.03, "weight_decay": 0, "deepspeed": {"zero": 2}}
-    sft(trainer={**block, "lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "report_to": ["trackio"]}).check(Path())
+    sft(trainer={**block, "lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "report_to": ["trackio"]}).check(
+        Path()
+    )
     grpo(trainer={"top_p": 0.9, "generation_kwargs": None, "vllm_mode": "server"}).check(Path())
 
 

@@ -75,7 +75,9 @@ def test_templates_that_keep_the_reasoning(tokenizer: PreTrainedTokenizerBase, n
         ("<think> 1 + 2 = 3 </think> 3", True, "<think> 1 + 2 = 3 </think> 3"),
     ],
 )
-def test_the_opening_tag_of_a_prefilling_sampler_comes_back(completion: str, prefilled: bool, answer: str) -> None:
+def test_the_opening_tag_of_a_prefilling_sampler_comes_back(
+    completion: str, prefilled: bool, answer: str
+) -> None:
     assert answer_of(trace(completion, prefilled=prefilled)) == answer
 
 

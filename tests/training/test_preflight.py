@@ -75,7 +75,7 @@ def test_a_known_template_that_strips_is_replaced_for_training(tokenizer: PreTra
 def test_positions() -> None:
     check_positions(512, 512, "student")
     check_positions(9999, None, "student")
-    with pytest.raises(RecipeError, match="stages.student.max_length: there are rows of 513 tokens"):
+    with pytest.raises(RecipeError, match=r"stages\.student\.max_length: there are rows of 513 tokens"):
         check_positions(513, 512, "student")
 
 
@@ -102,5 +102,7 @@ def test_a_step_that_cannot_be_filled_is_refused() -> None:
     require_prompts(4, 0, 4, "zero")
     with pytest.raises(StageError, match=r"zero: no problems left to train on \(3 are too long"):
         require_prompts(0, 3, 4, "zero")
-    with pytest.raises(RecipeError, match="stages.zero.prompts_per_step: 4, but there are only 3 problems"):
+    with pytest.raises(
+        RecipeError, match=r"stages\.zero\.prompts_per_step: 4, but there are only 3 problems"
+    ):
         require_prompts(3, 0, 4, "zero")

@@ -4,7 +4,15 @@ import pytest
 
 from distillkit.toy.problems import generate
 from distillkit.trace import Problem
-from distillkit.training.rewards import COLUMNS, METRICS, Reward, RewardName, Rollouts, dataset_row, rewards_of
+from distillkit.training.rewards import (
+    COLUMNS,
+    METRICS,
+    Reward,
+    RewardName,
+    Rollouts,
+    dataset_row,
+    rewards_of,
+)
 from distillkit.verifiers import Exact, Math
 
 END = 4
@@ -15,7 +23,9 @@ MIXED = "<think> 1 + 2 = 3 所以 3 + 1 = 4 so 4 + 0 = 4 </think> <answer> 4 </a
 class Group:
     """A batch as GRPOTrainer hands it to its reward functions."""
 
-    def __init__(self, problem: Problem, *texts: str, lengths: list[int] | None = None, limit: int = 64) -> None:
+    def __init__(
+        self, problem: Problem, *texts: str, lengths: list[int] | None = None, limit: int = 64
+    ) -> None:
         row = dataset_row(problem)
         lengths = lengths or [9] * len(texts)
         self.metrics: dict[str, float] = {}
@@ -30,9 +40,13 @@ class Group:
             "trainer_state": None,
         }
 
-    def scores(self, *names: RewardName, prefilled: bool = False, **verifiers: Any) -> list[list[float | None]]:
+    def scores(
+        self, *names: RewardName, prefilled: bool = False, **verifiers: Any
+    ) -> list[list[float | None]]:
         rollouts = Rollouts(prefilled=prefilled, max_completion_length=self.limit, end_ids=frozenset({END}))
-        return [reward(**self.batch) for reward in rewards_of(names, rollouts, verifiers or {"chain": Exact()})]
+        return [
+            reward(**self.batch) for reward in rewards_of(names, rollouts, verifiers or {"chain": Exact()})
+        ]
 
 
 def problem(**fields: Any) -> Problem:
