@@ -6,7 +6,7 @@ the parameters and its seed; one that the store has under these is never sampled
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 from pydantic import Field
@@ -14,12 +14,11 @@ from pydantic import Field
 from distillkit.artifact import Model, Store
 from distillkit.engines import AnyEngine
 from distillkit.engines.base import Completion, Engine, Parameters, Request
-from distillkit.engines.transformers import TransformersEngine
-from distillkit.errors import EngineError
+from distillkit.errors import EngineError, RecipeError
 from distillkit.events import Progress, silent
 from distillkit.ledger import Ledger
 from distillkit.spec import Strict, digest, identity, seed_of
-from distillkit.template import AnyTemplate, Template, is_prefilled
+from distillkit.template import AnyTemplate, Template, is_prefilled, stop_of
 from distillkit.text import split_think
 from distillkit.trace import Problem, Trace
 
@@ -28,7 +27,7 @@ class Sampling(Strict):
     """How a stage draws from its model; stages that sample inherit it."""
 
     engine: AnyEngine | None = None
-    """Left out: the recipe's, else transformers."""
+    """Left out: the recipe's."""
     template: AnyTemplate | None = None
     """Left out: chat."""
     temperature: float = Field(1.0, ge=0)
@@ -43,6 +42,18 @@ class Sampling(Strict):
     """Most tokens of a completion; one that is cut there has finish_reason length."""
     stop: list[Annotated[str, Field(min_length=1)]] = []
     """Texts that end a completion; the text stays in it. The template r1 adds its own."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """What the engine is told."""
+        return Parameters(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            stop=tuple(dict.fromkeys([*stop_of(self.template), *self.stop])),
+        )
 
 
 def draw(
@@ -61,8 +72,8 @@ def draw(
     Progress counts traces; its facts tokens, rate (completions/s) and tokens_per_s are of what was sampled now.
 
     Raises:
-        MissingError: no weights, package or device.
-        RecipeError: a parameter that the model or the engine does not take.
+        MissingError: no weights, package, device or disk space.
+        RecipeError: no engine, or a template or parameter that the model does not take.
         EngineError: the engine died; the message says how much is safe.
     """
     plan = Plan.of(sampling, model, problems, n, seed)
@@ -73,14 +84,13 @@ def draw(
             if key not in missing:
                 yield from plan.traces(key, ledger[key])
                 meter.count(len(plan.wanted[key]))
-        meter.tell()
-        for key, completion in _sample(plan, model, missing, ledger):
+        for key, completion in _sample(plan, model, missing, ledger, meter):
             yield from plan.traces(key, completion)
             meter.count(len(plan.wanted[key]), completion)
 
 
 def _sample(
-    plan: "Plan", model: Model, missing: set[str], ledger: Ledger
+    plan: "Plan", model: Model, missing: set[str], ledger: Ledger, meter: "Meter"
 ) -> Iterator[tuple[str, Completion]]:
     """Sample and record what is missing."""
     if not missing:
@@ -88,6 +98,7 @@ def _sample(
     begun = ledger.begin(plan.name, plan.wanted)
     planned = [wanted[0][1] for key, wanted in plan.wanted.items() if key in begun]
     with plan.engine.open(model, plan.template.tokenizer) as session:
+        meter.begin()
         for batch in plan.engine.batches(planned, missing):
             try:
                 for request, completion in session.generate(batch, plan.parameters):
@@ -117,20 +128,15 @@ class Plan:
     """Key -> who wants this completion: several where problems render to the same prompt."""
 
     @classmethod
-    def of(
-        cls, sampling: Sampling, model: Model, problems: Sequence[Problem], n: int, seed: int
-    ) -> "Plan":
+    def of(cls, sampling: Sampling, model: Model, problems: Sequence[Problem], n: int, seed: int) -> "Plan":
         """Render every problem and derive every seed."""
-        engine = sampling.engine or TransformersEngine()
+        engine = sampling.engine
+        if engine is None:
+            raise RecipeError(
+                "no engine; write engine: {kind: vllm} at the top of the recipe or on the stage"
+            )
         template = Template.of(sampling.template, engine.tokenizer(model))
-        parameters = Parameters(
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            stop=tuple(dict.fromkeys([*template.stop, *sampling.stop])),
-        )
+        parameters = sampling.parameters
         decisive = {"weights": model.content, "engine": engine.key(), "parameters": asdict(parameters)}
         wanted: dict[str, list[tuple[Problem, Request]]] = {}
         for problem in sorted(problems, key=lambda problem: problem.id):
@@ -197,8 +203,13 @@ class Meter:
     done: int = 0
     sampled: int = 0
     tokens: int = 0
-    began: float = field(default_factory=time.monotonic)
+    began: float = 0.0
     told: float = 0.0
+
+    def begin(self) -> None:
+        """The model is loaded: rates count from here."""
+        self.began = time.monotonic()
+        self.tell()
 
     def count(self, traces: int, completion: Completion | None = None) -> None:
         """Traces that are done; `completion` where it was sampled now."""
@@ -212,9 +223,11 @@ class Meter:
     def tell(self) -> None:
         """Tell how far it is."""
         self.told = time.monotonic()
-        seconds = self.told - self.began
-        rates = {"rate": self.sampled / seconds, "tokens_per_s": self.tokens / seconds} if self.sampled else {}
-        self.progress(self.done, self.total, unit="completions", tokens=self.tokens, **rates)
+        facts: dict[str, float] = {"tokens": self.tokens}
+        if self.sampled:
+            seconds = self.told - self.began
+            facts |= {"rate": self.sampled / seconds, "tokens_per_s": self.tokens / seconds}
+        self.progress(self.done, self.total, unit="completions", **facts)
 
     def wait(self, owner: str) -> None:
         """Another process draws from the same model in the same way."""

@@ -45,6 +45,18 @@ R1 = (
 QWEN_MATH = r"Please reason step by step, and put your final answer within \boxed{}."
 
 
+def stop_of(given: "str | TemplateFile | None") -> tuple[str, ...]:
+    """Texts that end a completion under a template, and stay in it."""
+    return (END_ANSWER,) if given == "r1" else ()
+
+
+def name_of(given: "str | TemplateFile | None") -> str:
+    """As traces and score tables carry it; a file goes by its digest. Raises MissingError for one not there."""
+    return (
+        f"file:{file_digest(Path(given.file))[:16]}" if isinstance(given, TemplateFile) else given or "chat"
+    )
+
+
 @dataclass(frozen=True)
 class Template:
     """A template and the tokenizer that it renders for.
@@ -53,7 +65,6 @@ class Template:
     """
 
     name: str
-    """As traces carry it; a file goes by its digest."""
     tokenizer: "PreTrainedTokenizerBase | None" = None
     jinja: str | None = None
 
@@ -67,20 +78,13 @@ class Template:
             RecipeError: chat, and the tokenizer has no template.
             MissingError: no such file.
         """
-        if isinstance(given, TemplateFile):
-            name = f"file:{file_digest(Path(given.file))[:16]}"
-            return cls(name, tokenizer, Path(given.file).read_text("utf-8"))
-        name = given or "chat"
+        name = name_of(given)
         if name == "chat" and tokenizer is not None and not tokenizer.chat_template:
             raise RecipeError(
                 "template chat: the model's tokenizer has none; give r1, qwen_math, none or a .jinja file"
             )
-        return cls(name, tokenizer)
-
-    @property
-    def stop(self) -> tuple[str, ...]:
-        """Texts that end a completion under this template, and stay in it."""
-        return (END_ANSWER,) if self.name == "r1" else ()
+        jinja = Path(given.file).read_text("utf-8") if isinstance(given, TemplateFile) else None
+        return cls(name, tokenizer, jinja)
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt. Every special token is in the text: tokenize it without adding any.

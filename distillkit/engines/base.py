@@ -124,7 +124,9 @@ def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
 
     require_model(model)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model.path, revision=model.revision)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            model.path, revision=model.revision
+        )
     except (OSError, ValueError) as error:
         raise unreadable(model, error) from None
     tokenizer.padding_side = "left"
@@ -134,7 +136,9 @@ def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
 def require_model(model: Model) -> None:
     """Raises MissingError for a model folder that is not there; a Hub model is looked for when it is loaded."""
     if model.revision is None and not (Path(model.path) / "config.json").exists():
-        raise MissingError(f"{model.name}: no model in {model.path} (no config.json); give the folder of a saved model")
+        raise MissingError(
+            f"{model.name}: no model in {model.path} (no config.json); give the folder of a saved model"
+        )
 
 
 def unreadable(model: Model, error: Exception) -> MissingError:
@@ -161,20 +165,23 @@ def text_of(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], stop: Sequ
 
     Special tokens stay: in some vocabularies `<think>` is one.
     """
-    text = tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    text: str = tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
     ends = [at + len(each) for each in stop if (at := text.find(each)) >= 0]
     return text[: min(ends)] if ends else text
 
 
 def context_of(config: "PretrainedConfig") -> int | None:
     """Most tokens of prompt and completion together that the model was made for; None where it does not say."""
-    return config.get_text_config().to_dict().get("max_position_embeddings")
+    context: int | None = config.get_text_config().to_dict().get("max_position_embeddings")
+    return context
 
 
 def require_context(context: int | None, max_tokens: int, name: str) -> None:
     """Raises RecipeError where no prompt at all would leave room for max_tokens."""
     if context is not None and max_tokens > context:
-        raise RecipeError(f"{name}: max_tokens {max_tokens} is more than its context of {context} tokens; lower it")
+        raise RecipeError(
+            f"{name}: max_tokens {max_tokens} is more than its context of {context} tokens; lower it"
+        )
 
 
 def too_long(tokens: int, context: int) -> Completion:

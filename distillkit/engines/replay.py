@@ -32,9 +32,7 @@ class ReplayEngine(Engine):
     """Path of the recorded completions, ending in .jsonl or .parquet."""
 
     @contextmanager
-    def open(
-        self, model: Model, tokenizer: "PreTrainedTokenizerBase | None"
-    ) -> Iterator["ReplaySession"]:
+    def open(self, model: Model, tokenizer: "PreTrainedTokenizerBase | None") -> Iterator["ReplaySession"]:
         session = ReplaySession(self.file)
         for row in read_rows(Path(self.file)):
             session.add(row)
@@ -56,7 +54,9 @@ class ReplaySession:
         """Take a row in; raises RecipeError where it lacks a needed column."""
         name = row.get("problem_id") or row.get("prompt")
         if not isinstance(name, str) or not isinstance(row.get("completion"), str):
-            raise RecipeError(f"{self.file}: a row needs `completion` and `problem_id` or `prompt`; it has {', '.join(row)}")
+            raise RecipeError(
+                f"{self.file}: a row needs `completion` and `problem_id` or `prompt`; it has {', '.join(row)}"
+            )
         known = self.records.setdefault(name, {})
         index = row.get("index")
         known.setdefault(len(known) if index is None else int(index), row)

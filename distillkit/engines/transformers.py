@@ -142,7 +142,9 @@ class TransformersSession:
     def stop_text(self, stop: tuple[str, ...]) -> "StopText | None":
         """What recognises the stop texts in generated ids; None without any."""
         if stop and stop not in self.stops:
-            self.stops[stop] = StopText.of(self.tokenizer, stop, self.model.config.get_text_config().vocab_size)
+            self.stops[stop] = StopText.of(
+                self.tokenizer, stop, self.model.config.get_text_config().vocab_size
+            )
         return self.stops.get(stop)
 
 
@@ -228,7 +230,9 @@ class Block:
                     return
                 tokens_A = self._leave(leaving_A, tokens_A)
             mask = self.mask_AL[:, : self.width + step + 1]
-            self.logits_AV = self._forward(self.cache, tokens_A[:, None], mask, mask.sum(-1, keepdim=True) - 1)
+            self.logits_AV = self._forward(
+                self.cache, tokens_A[:, None], mask, mask.sum(-1, keepdim=True) - 1
+            )
 
     def _stopped(self, tokens_A: "torch.Tensor", step: int) -> "torch.Tensor":
         import torch
@@ -345,12 +349,15 @@ def _slab() -> "type":
     import torch
     from transformers.cache_utils import DynamicLayer
 
-    class Slab(DynamicLayer):
+    class Slab(DynamicLayer):  # type: ignore[misc]  # transformers has no types here
         """Keys and values in buffers with room to grow: the library's layer copies all of them for every token
         (measured with the toy model on a CPU: 1.5 times the completions per second)."""
 
         room = 64
         """Tokens that a buffer is made longer than needed."""
+        keys: torch.Tensor
+        values: torch.Tensor
+        buffers: tuple[torch.Tensor, torch.Tensor]
 
         def update(
             self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
@@ -383,7 +390,8 @@ def _slab() -> "type":
         def _hold(self, rows: int, tokens: int) -> None:
             """New buffers, with what there is at their beginning."""
             length, old = self.get_seq_length(), (self.keys, self.values)
-            self.buffers = tuple(b.new_empty(rows, b.shape[1], tokens, b.shape[3]) for b in self.buffers)
+            first, second = (b.new_empty(rows, b.shape[1], tokens, b.shape[3]) for b in self.buffers)
+            self.buffers = (first, second)
             if length:
                 for buffer, each in zip(self.buffers, old, strict=True):
                     buffer[:, :, :length] = each

@@ -64,7 +64,11 @@ class VllmEngine(Engine):
     @field_validator("engine_args")
     @classmethod
     def _only_further(cls, given: dict[str, Any]) -> dict[str, Any]:
-        own = {"tensor_parallel_size": "tensor_parallel", "model": "the stage's model", "seed": "the recipe's seed"}
+        own = {
+            "tensor_parallel_size": "tensor_parallel",
+            "model": "the stage's model",
+            "seed": "the recipe's seed",
+        }
         own |= {name: name for name in ("dtype", "max_model_len", "gpu_memory_utilization", "enforce_eager")}
         for name in given:
             if name in own:
@@ -94,7 +98,7 @@ class VllmEngine(Engine):
         for name in self.engine_args:
             if name not in known:
                 raise RecipeError(f"engine_args.{name}: vLLM's EngineArgs has no such argument")
-        declared = {
+        declared: dict[str, Any] = {
             "model": model.path,
             "revision": model.revision,
             "tokenizer_revision": model.revision,
@@ -124,7 +128,11 @@ class VllmEngine(Engine):
             raise EngineError(f"{model.name}: vLLM did not start: {error}") from None
 
     def foreign(self) -> list[str]:
-        return ["engine_args.trust_remote_code: code of the model's repository"] if self.engine_args.get("trust_remote_code") else []
+        return (
+            ["engine_args.trust_remote_code: code of the model's repository"]
+            if self.engine_args.get("trust_remote_code")
+            else []
+        )
 
 
 def require_vllm() -> bool:
@@ -140,7 +148,9 @@ def require_vllm() -> bool:
     from vllm.platforms import current_platform
 
     if not current_platform.device_type:
-        raise MissingError("engine vllm: no GPU is visible here; run where one is, or write engine: {kind: transformers}")
+        raise MissingError(
+            "engine vllm: no GPU is visible here; run where one is, or write engine: {kind: transformers}"
+        )
     return bool(current_platform.is_cpu())
 
 
@@ -173,7 +183,11 @@ class VllmSession:
                         continue
                     flying[request.key] = request
                     limit = min(parameters.max_tokens, context - len(ids))
-                    self.engine.add_request(request.key, {"prompt_token_ids": ids}, sampling_params(parameters, request.seed, limit))
+                    self.engine.add_request(
+                        request.key,
+                        {"prompt_token_ids": ids},
+                        sampling_params(parameters, request.seed, limit),
+                    )
                     if len(flying) == self.window:
                         break
                 if not flying:
@@ -182,7 +196,9 @@ class VllmSession:
                     if output.finished:
                         yield flying.pop(output.request_id), self._completion(output, parameters)
         except EngineDeadError as error:
-            raise EngineError(f"{self.name}: the vLLM engine died ({error}); its log above says why") from None
+            raise EngineError(
+                f"{self.name}: the vLLM engine died ({error}); its log above says why"
+            ) from None
         finally:
             if flying:
                 self.engine.abort_request(list(flying))
