@@ -156,11 +156,11 @@ def preload_of(stages: Sequence[Stage]) -> list[str]:
     return [*PRELOAD, *trainers] if any(stage.CHILD for stage in stages) else []
 
 
-def start(preload: Sequence[str] = ()) -> None:
+def start(preload: Sequence[str] = (*PRELOAD, *PRELOAD_TRAINERS)) -> None:
     """Begin to import in the server what the children will need; else the first child starts the server.
 
     With a GPU nothing is preloaded: a library that touches the device while it is imported would spoil it for
-    every fork, and seconds do not matter there.
+    every fork, and seconds do not matter there. The server ends with the thread that called this.
     """
     global _server
     if _server is None or not _server.alive:
@@ -185,7 +185,7 @@ def run_child(ticket: Ticket, out: Writer, on_event: Listener) -> None:
         DistillkitError: what the stage raised in the child.
         EngineError: the child crashed or was killed.
     """
-    start()
+    start(())
     assert _server is not None
     for name in (RESULT, ERROR, PROGRESS):
         (out.scratch / name).unlink(missing_ok=True)

@@ -16,7 +16,7 @@ FLOORS = [
     ["wiring", "recipe", "lock", "shipped"],
     ["stages"],
     ["training", "toy"],
-    ["publication", "report", "show", "run_folder", "scoring", "sampling", "verifiers", "hub"],
+    ["publication", "report", "show", "run_folder", "scoring", "sampling", "template", "ledger", "verifiers", "hub"],
     ["engines", "measures", "reader", "executor", "events", "artifact", "budget", "pool", "worker"],
     ["trace", "stats", "spec"],
     ["text", "errors"],

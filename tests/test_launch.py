@@ -131,7 +131,7 @@ class Killer:
     def __init__(self, number: int) -> None:
         import threading
 
-        launch.start()
+        launch.start(())
         self.pid = 0
         self.number = number
         self.thread = threading.Thread(target=self.kill)
@@ -168,7 +168,7 @@ def test_a_child_that_is_killed_is_told_as_such(
 def test_what_interrupts_the_parent_ends_the_child(store: Store, tmp_path: Path) -> None:
     import threading
 
-    launch.start()
+    launch.start(())
     out = Writer(tmp_path / "work")
     pids: list[int] = []
 
@@ -195,7 +195,7 @@ from distillkit.stages.problems import Problems
 
 stage = Problems(name="problems", toy="chain", limit=3_000_000, terms=(8, 12))
 root = Path(sys.argv[1])
-launch.start()
+launch.start(())
 print(launch._server._process.pid, flush=True)
 out = Writer(root / "work")
 ticket = launch.Ticket.of(
@@ -244,7 +244,7 @@ def test_ctrl_c_in_a_terminal_reaches_all_and_prints_nothing_of_the_child(tmp_pa
 
 
 def test_a_dead_server_is_replaced(store: Store, tmp_path: Path) -> None:
-    launch.start()
+    launch.start(())
     os.kill(server(), signal.SIGKILL)
     assert gone(server())
     out = Writer(tmp_path / "work")

@@ -277,7 +277,7 @@ def noise(seeds: Sequence[int], length: int) -> "torch.Tensor":
 
 
 def choose(logits_AV: "torch.Tensor", noise_A: "torch.Tensor", parameters: Parameters) -> "torch.Tensor":
-    """Next token of each row, by inverse transform sampling: the first whose cumulative probability exceeds the noise."""
+    """Next token of each row by inverse transform sampling: the first whose cumulated probability exceeds the noise."""
     if parameters.temperature == 0:
         return logits_AV.argmax(-1)
     probabilities = narrow(logits_AV.float() / parameters.temperature, parameters).double().softmax(-1)

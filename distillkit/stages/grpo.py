@@ -18,6 +18,7 @@ from distillkit.engines.base import context_of, load_tokenizer
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.spec import EXECUTION, seed_of
 from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Job, Stage, Wire
+from distillkit.training.chat import jinja_of
 from distillkit.training.completions import write_completions
 from distillkit.training.config import ConfigName, Training
 from distillkit.training.preflight import check_tags, fitting, is_prefilled, require_prompts, require_template
@@ -94,7 +95,7 @@ class Grpo(Stage, Training):
     """Optimizer passes over each batch of completions."""
 
     def check(self, recipe_folder: Path) -> None:
-        self.check_trainer(self.name)
+        self.check_training(self.name)
         self.rows_per_pass(self.prompts_per_step * self.num_generations, self.max_completion_length)
         if self.screened is None and (self.band is not None or self.require_go):
             field = "require_go" if self.require_go else "band"
@@ -119,6 +120,7 @@ class Grpo(Stage, Training):
         [model] = job.models()
         self.require_device()
         tokenizer = load_tokenizer(model)
+        tokenizer.chat_template = jinja_of(self.template, tokenizer)
         require_template(tokenizer, model.name)
         check_tags(tokenizer, self.name)
         rows = self.rows(job, model, tokenizer)

@@ -14,6 +14,7 @@ from distillkit.engines.base import context_of, load_tokenizer
 from distillkit.spec import EXECUTION, seed_of
 from distillkit.stages.base import SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
 from distillkit.trace import Trace, trace_of
+from distillkit.training.chat import jinja_of
 from distillkit.training.config import ConfigName, Training
 from distillkit.training.examples import Examples
 from distillkit.training.preflight import (
@@ -62,7 +63,7 @@ class Sft(Stage, Training):
     """Fill rows of max_length with several examples, which do not see each other."""
 
     def check(self, recipe_folder: Path) -> None:
-        self.check_trainer(self.name)
+        self.check_training(self.name)
         self.rows_per_pass(self.batch, self.max_length)
 
     def foreign(self) -> list[str]:
@@ -75,14 +76,14 @@ class Sft(Stage, Training):
     def run(self, job: Job) -> None:
         [model] = job.models()
         tokenizer = load_tokenizer(model)
+        template = tokenizer.chat_template = jinja_of(self.template, tokenizer)
         require_template(tokenizer, model.name)
-        own_template = tokenizer.chat_template
         examples = self.examples(job, tokenizer)
         trainer = self.trainer_of(model, tokenizer, examples, job)
         check_positions(examples.longest, context_of(trainer.model.config), self.name)
         check_labels(trainer, tokenizer, self.name)
         logs = train(trainer, self.name, job.progress)
-        tokenizer.chat_template = own_template
+        tokenizer.chat_template = template
         save_weights(trainer, job.out)
         write_curves(logs, CURVES, job.out)
         job.out.summary = summary(logs, examples, trainer.state.global_step)

@@ -16,7 +16,8 @@ from pydantic import Field
 
 from distillkit.artifact import Model
 from distillkit.errors import RecipeError
-from distillkit.spec import EXECUTION, Strict
+from distillkit.spec import EXECUTION, Strict, file_digest
+from distillkit.template import AnyTemplate, TemplateFile
 
 FIELDS_FILE = Path(__file__).parent / "trl_fields.json"
 
@@ -67,7 +68,7 @@ OWNED = {
     **dict.fromkeys(("hub_always_push", "hub_revision", "log_completions_hub_repo"), _HUB),
     **dict.fromkeys(("dataset_text_field", "dataset_kwargs", "dataset_num_proc", "truncation_mode"), _FEED),
     **dict.fromkeys(("completion_only_loss", "assistant_only_loss", "remove_unused_columns"), _FEED),
-    "chat_template_path": "write template: on the stage",
+    "chat_template_path": "write template: beside trainer:",
 }
 """Fields of TRL's that a `trainer:` block may not set, and why."""
 
@@ -81,6 +82,8 @@ class Training(Strict):
     """Fields of TRL's that bear another name on the stage."""
 
     learning_rate: float = Field(gt=0)
+    template: AnyTemplate | None = None
+    """How messages become text; the trained model keeps it. Left out: chat, the tokenizer's own."""
     per_device_train_batch_size: int | None = Field(None, ge=1)
     """Rows of one forward pass; left out, as many as make about 16,384 tokens."""
     gradient_checkpointing: Annotated[bool | None, EXECUTION] = None
@@ -90,8 +93,11 @@ class Training(Strict):
     trainer: dict[str, Any] = {}
     """Any other field of TRL's config, as it is."""
 
-    def check_trainer(self, stage: str) -> None:
-        """Raises RecipeError for a key of `trainer:` that TRL lacks or that is ours, and for a wrong type."""
+    def check_training(self, stage: str) -> None:
+        """Raises RecipeError for a key of `trainer:` that TRL lacks or that is ours, and for a wrong type;
+        MissingError for a template file that is not there."""
+        if isinstance(self.template, TemplateFile):
+            file_digest(Path(self.template.file))
         for key, value in self.trainer.items():
             reason = self._objection(key, value)
             if reason is not None:

@@ -24,7 +24,9 @@ PROBE = 32
 def require_template(tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
     """Raises MissingError for a tokenizer that cannot render a conversation."""
     if not tokenizer.chat_template:
-        raise MissingError(f"{name}: its tokenizer has no chat template; save one with the model")
+        raise MissingError(
+            f"{name}: its tokenizer has no chat template; set template: to r1, qwen_math, none or a .jinja file"
+        )
 
 
 def keep_reasoning(tokenizer: "PreTrainedTokenizerBase", traces: Iterable[Trace]) -> None:
@@ -51,12 +53,12 @@ def require_examples(examples: Examples, stage: str, max_length: int) -> None:
     if examples.dropped["reasoning_lost"] * 2 > total:
         raise StageError(
             f"{stage}: the model's chat template deletes the reasoning of {spoiled} of {total} traces: "
-            "only answers would be trained; give the model one that keeps it"
+            "only answers would be trained; set template: to one that keeps it"
         )
     if spoiled * 2 > total:
         raise StageError(
             f"{stage}: the model's chat template renders the prompt of {spoiled} of {total} traces otherwise "
-            "when an answer follows, so that the student would be trained on prompts that it never sees"
+            "when an answer follows: it would be trained on prompts that it never sees; set another template:"
         )
     if not examples.kept:
         raise StageError(
