@@ -35,10 +35,11 @@ class Ledger:
         self.added = 0
         """Completions added since it was opened."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b", buffering=0)
         self._lines: dict[str, int] = {}
         self._draws: dict[str, int] = {}
+        self._file = path.open("ab", buffering=0)
         self._end = self._load()
+        self._reader = path.open("rb")
         self._synced = time.monotonic()
 
     @classmethod
@@ -57,9 +58,8 @@ class Ledger:
         return key in self._lines
 
     def __getitem__(self, key: str) -> Completion:
-        with self.path.open("rb") as file:
-            file.seek(self._lines[key])
-            line = json.loads(file.readline())
+        self._reader.seek(self._lines[key])
+        line = json.loads(self._reader.readline())
         del line["key"]
         return Completion(**line)
 
@@ -79,12 +79,16 @@ class Ledger:
 
     def sync(self) -> None:
         """Force what was added to the disk."""
-        os.fsync(self._file.fileno())
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise disk_error(self.path, error) from None
         self._synced = time.monotonic()
 
     def close(self) -> None:
         self.sync()
         self._file.close()
+        self._reader.close()
 
     def _append(self, line: dict[str, object]) -> int:
         """Write one line; returns where it begins."""
@@ -101,11 +105,10 @@ class Ledger:
     def _load(self) -> int:
         """Index the file and cut a torn tail; returns its end."""
         end = 0
-        self._file.seek(0)
         with self.path.open("rb") as file:
             for data in file:
                 if not data.endswith(b"\n"):
-                    os.truncate(self.path, end)
+                    self._file.truncate(end)
                     break
                 self._index(data, end)
                 end += len(data)
@@ -116,7 +119,8 @@ class Ledger:
             line = json.loads(data)
         except ValueError:
             return
-        if "draw" in line:
-            self._draws.setdefault(line["draw"], start)
-        else:
-            self._lines.setdefault(line["key"], start)
+        match line:
+            case {"draw": str(name)}:
+                self._draws.setdefault(name, start)
+            case {"key": str(key), "text": str()}:
+                self._lines.setdefault(key, start)

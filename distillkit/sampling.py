@@ -67,8 +67,8 @@ def draw(
 ) -> Iterator[Trace]:
     """n traces per problem, in any order, each recorded in the store before it is yielded.
 
-    The rows are the same whether they are drawn in one go or after interruptions. A trace that has no completion
-    has finish_reason "error" and says why in `extra["error"]`; it is not recorded, so that a later draw asks again.
+    The rows are the same whether they are drawn in one go or after interruptions. A trace without a completion has
+    finish_reason "error" and says why in `extra["error"]`.
     Progress counts traces; its facts tokens, rate (completions/s) and tokens_per_s are of what was sampled now.
 
     Raises:
@@ -103,8 +103,7 @@ def _sample(
             try:
                 for request, completion in session.generate(batch, plan.parameters):
                     if request.key in missing:
-                        if completion.finish_reason != "error":
-                            ledger.add(request.key, completion)
+                        ledger.add(request.key, completion)
                         yield request.key, completion
             except EngineError as error:
                 safe = f"{ledger.added} completions of this run are safe in the store"

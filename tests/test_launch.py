@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 
 from distillkit import launch
 from distillkit.artifact import Store, Writer
+from distillkit.child import ERROR, LOG, PROGRESS, RESULT
 from distillkit.errors import EngineError, MissingError
-from distillkit.events import Event
-from distillkit.launch import ERROR, LOG, PROGRESS, RESULT, Ticket, run_child, run_here
+from distillkit.events import Event, Events
+from distillkit.launch import Ticket, run_child, run_here
 from distillkit.stages.base import Input, Stage
 from distillkit.stages.problems import Problems
 from distillkit.stages.sft import Sft
@@ -129,8 +131,6 @@ class Killer:
     """Ends the child from outside while `run_child` waits: called by a thread."""
 
     def __init__(self, number: int) -> None:
-        import threading
-
         launch.start(())
         self.pid = 0
         self.number = number
@@ -166,8 +166,6 @@ def test_a_child_that_is_killed_is_told_as_such(
 
 
 def test_what_interrupts_the_parent_ends_the_child(store: Store, tmp_path: Path) -> None:
-    import threading
-
     launch.start(())
     out = Writer(tmp_path / "work")
     pids: list[int] = []
@@ -186,11 +184,39 @@ def test_what_interrupts_the_parent_ends_the_child(store: Store, tmp_path: Path)
     assert not (out.scratch / ERROR).exists()
 
 
+def test_a_listener_that_fails_fails_the_run_and_ends_the_child(store: Store, tmp_path: Path) -> None:
+    class Full(Exception):
+        pass
+
+    def listener(event: Event) -> None:
+        raise Full
+
+    launch.start(())
+    out = Writer(tmp_path / "work")
+    pids: list[int] = []
+
+    def report() -> None:
+        """Tell a progress as the child would."""
+        pids.append(child_of(server()))
+        Events(out.scratch / PROGRESS).tell("progress", done=1, total=2)
+
+    thread = threading.Thread(target=report)
+    thread.start()
+    with pytest.raises(Full):
+        run_child(ticket_of(problems(**LONG), store, out), out, listener)
+    thread.join()
+    assert gone(pids[0])
+    other = Writer(tmp_path / "other")
+    run_child(ticket_of(problems(), store, other), other, heard()[1])
+    assert rows_of(other) == 40
+
+
 PARENT = """
 import sys
 from pathlib import Path
 from distillkit import launch
 from distillkit.artifact import Store, Writer
+from distillkit.child import ERROR, LOG, PROGRESS, RESULT
 from distillkit.stages.problems import Problems
 
 stage = Problems(name="problems", toy="chain", limit=3_000_000, terms=(8, 12))

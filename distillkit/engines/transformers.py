@@ -280,10 +280,10 @@ def choose(logits_AV: "torch.Tensor", noise_A: "torch.Tensor", parameters: Param
     """Next token of each row by inverse transform sampling: the first whose cumulated probability exceeds the noise."""
     if parameters.temperature == 0:
         return logits_AV.argmax(-1)
-    probabilities = narrow(logits_AV.float() / parameters.temperature, parameters).double().softmax(-1)
-    cumulative = probabilities.cumsum(-1)
-    reached = (cumulative > noise_A[:, None] * cumulative[:, -1:]) & (probabilities > 0)
-    return reached.int().argmax(-1)
+    probabilities = narrow(logits_AV.float() / parameters.temperature, parameters).softmax(-1)
+    cumulated = probabilities.cumsum(-1, dtype=noise_A.dtype)
+    reached = (cumulated > noise_A[:, None] * cumulated[:, -1:]) & (probabilities > 0)
+    return reached.byte().argmax(-1)
 
 
 def narrow(logits_AV: "torch.Tensor", parameters: Parameters) -> "torch.Tensor":
@@ -296,7 +296,7 @@ def narrow(logits_AV: "torch.Tensor", parameters: Parameters) -> "torch.Tensor":
         logits_AV = logits_AV.masked_fill(logits_AV < floor, -math.inf)
     if parameters.top_k == 0 and parameters.top_p == 1:
         return logits_AV
-    ranked, order = logits_AV.sort(-1, descending=True, stable=True)
+    ranked, order = logits_AV.sort(dim=-1, descending=True, stable=True)
     if parameters.top_k > 0:
         ranked[:, parameters.top_k :] = -math.inf
     if parameters.top_p < 1:

@@ -18,10 +18,12 @@ from distillkit.engines.base import context_of, load_tokenizer
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.spec import EXECUTION, seed_of
 from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Job, Stage, Wire
+from distillkit.template import is_prefilled
 from distillkit.training.chat import jinja_of
 from distillkit.training.completions import write_completions
 from distillkit.training.config import ConfigName, Training
-from distillkit.training.preflight import check_tags, fitting, is_prefilled, require_prompts, require_template
+from distillkit.training.examples import render
+from distillkit.training.preflight import check_tags, fitting, require_prompts, require_template
 from distillkit.training.rewards import METRICS, RewardName, Rollouts, dataset_row, rewards_of
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
 
@@ -126,7 +128,7 @@ class Grpo(Stage, Training):
         rows = self.rows(job, model, tokenizer)
         config = self.config(model, job)
         rollouts = Rollouts(
-            prefilled=is_prefilled(tokenizer, rows[0]["prompt"]),
+            prefilled=is_prefilled(render(tokenizer, rows[0]["prompt"], add_generation_prompt=True)),
             max_completion_length=self.max_completion_length,
             end_ids=end_ids(model, tokenizer),
         )

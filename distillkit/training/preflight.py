@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.text import END_THINK, THINK
-from distillkit.trace import Message, Trace
+from distillkit.trace import Trace
 from distillkit.training.examples import IGNORED, Examples, encode, example, render
 
 if TYPE_CHECKING:
@@ -105,11 +105,6 @@ def check_tags(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:
             f"{stage}: {THINK} and {END_THINK} do not survive the tokenizer (special or unknown tokens): "
             "no reward would see them; make them ordinary tokens of it"
         )
-
-
-def is_prefilled(tokenizer: "PreTrainedTokenizerBase", messages: list[Message]) -> bool:
-    """Whether the template has opened `<think>` at the end of a prompt."""
-    return render(tokenizer, messages, add_generation_prompt=True).rstrip().endswith(THINK)
 
 
 def fitting(

@@ -14,7 +14,6 @@ from distillkit.training.preflight import (
     check_positions,
     check_tags,
     fitting,
-    is_prefilled,
     keep_reasoning,
     require_examples,
     require_prompts,
@@ -84,12 +83,6 @@ def test_tags_that_a_reward_would_not_see_are_refused(tokenizer: PreTrainedToken
     tokenizer.add_special_tokens({"additional_special_tokens": ["<think>"]})
     with pytest.raises(StageError, match="zero: <think> and </think> do not survive"):
         check_tags(tokenizer, "zero")
-
-
-def test_prefilled(tokenizer: PreTrainedTokenizerBase) -> None:
-    assert not is_prefilled(tokenizer, QUESTION)
-    tokenizer.chat_template += "{%- if add_generation_prompt -%}{{- '<think>\\n' -}}{%- endif -%}"
-    assert is_prefilled(tokenizer, QUESTION)
 
 
 def test_prompts_without_room_for_a_completion_are_left_out(tokenizer: PreTrainedTokenizerBase) -> None:
