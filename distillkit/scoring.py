@@ -19,6 +19,7 @@ from distillkit.measures.reflection import Reflection
 from distillkit.sampling import Sampling
 from distillkit.spec import EXECUTION, Strict
 from distillkit.stats import Interval, cluster, cons_at_k, interval, pass_at_k_each, ratio_interval
+from distillkit.template import name_of
 from distillkit.trace import Trace, Verdict
 from distillkit.verifiers.base import Verifier
 
@@ -124,6 +125,14 @@ def _judged(trace: Trace, verdict: Verdict, mixed: bool, share: float, reflectio
         language_share=share,
         reflections=reflections,
     )
+
+
+def warn_failed(traces: Sequence[Trace], warn: Callable[[str], None]) -> None:
+    """Tell of completions that the engine could not give: they hold no answer, so they count as wrong."""
+    failed = [trace for trace in traces if trace.finish_reason == "error"]
+    if failed:
+        why = failed[0].extra.get("error", "unknown")
+        warn(f"{len(failed):,} of {len(traces):,} completions failed and count as wrong ({why})")
 
 
 def by_problem(judged: Iterable[Judged]) -> list[Group]:
@@ -301,7 +310,7 @@ def settings(sampling: Sampling) -> dict[str, Any]:
     assert sampling.engine is not None  # drawing has refused it
     return asdict(sampling.parameters) | {
         "stop": list(sampling.parameters.stop),
-        "template": sampling.template or "chat",
+        "template": name_of(sampling.template),
         "engine": sampling.engine.key(),
     }
 

@@ -47,7 +47,7 @@ class VllmEngine(Engine):
 
     kind: Literal["vllm"] = "vllm"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto` is that of the checkpoint."""
+    """`auto` is vLLM's choice: that of the checkpoint, but 16 bits for a checkpoint in float32."""
     max_model_len: int | None = Field(None, ge=1)
     """Tokens of prompt and completion together; left out: what the model was made for."""
     tensor_parallel: Annotated[int, EXECUTION, Field(ge=1)] = 1

@@ -1,15 +1,23 @@
-"""Figures of the report and the cards, by matplotlib: SVG inside the page, PNG beside a card.
+"""Figures of the report and of the cards, by matplotlib: SVG inside the page, PNG beside a card.
 
-Every function takes plain data and returns a Figure; equal data give equal bytes. Colours come from a set that
-colour-blind readers can tell apart (Okabe and Ito, 2008) and hold on light and dark ground.
+Marks and axes only; titles, units and legends stand around a figure as text that wraps on a phone. Every function
+takes plain data, equal data give equal bytes, and text is as grey as its surroundings (`currentColor`). Colours are
+told apart by colour-blind readers (Okabe and Ito, 2008) and hold on light and dark ground.
 """
 
+import html
 import io
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from distillkit.artifact import write_text
+from distillkit.spec import digest, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,156 +25,199 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-GREY = "#808080"
+"""The n-th series of a figure has the n-th colour, round and round."""
+INK = "#666b72"
 STYLE: dict[str, Any] = {
-    "axes.edgecolor": GREY,
+    "axes.edgecolor": INK,
     "axes.grid": True,
-    "axes.labelcolor": GREY,
+    "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlecolor": GREY,
-    "axes.titlesize": 10,
-    "figure.constrained_layout.use": True,
-    "font.size": 9,
+    "font.size": 9.5,
     "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "legend.labelcolor": GREY,
+    "grid.color": INK,
     "savefig.transparent": True,
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",  # text stays text: smaller, searchable, and drawn by the reader's own fonts
     "svg.hashsalt": "distillkit",
-    "text.color": GREY,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
+    "text.color": INK,
+    "text.parse_math": False,  # a `$` in a name is a dollar
+    "xtick.color": INK,
+    "ytick.color": INK,
 }
-WIDTH, HEIGHT = 5.2, 2.9
+WIDTH, HEIGHT = 4.4, 2.5
 """Inches."""
+ROW = 0.42
+"""Inches of one row with its words above it."""
+BINS = 24
+LONGEST_NAME = 48
+
+Interval = tuple[str, float, float | None, float | None]
+"""(name, value, low, high); low and high are None where there is no interval."""
 
 
 @contextmanager
-def _axes(title: str, x: str = "", y: str = "", height: float = HEIGHT) -> "Iterator[tuple[Figure, Any]]":
+def _axes(x: str = "", height: float = HEIGHT, left: float = 0.55) -> "Iterator[tuple[Figure, Any]]":
+    """A figure with fixed margins in inches: letting matplotlib find them draws every figure twice."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height))
+        bottom = 0.5 if x else 0.3
+        figure.subplots_adjust(left / WIDTH, bottom / height, 1 - 0.12 / WIDTH, 1 - 0.1 / height)
         axes = figure.subplots()
-        axes.set_title(title, loc="left")
         axes.set_xlabel(x)
-        axes.set_ylabel(y)
+        axes.set_axisbelow(True)
         yield figure, axes
 
 
 def funnel(steps: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Rows kept at each stage, top to bottom; `steps` as in `show --json`."""
-    with _axes("rows kept at each stage", "rows", height=0.6 + 0.34 * max(1, len(steps))) as (figure, axes):
-        names = [step["stage"] for step in steps]
-        kept = [step["rows_kept"] for step in steps]
-        axes.barh(
-            range(len(steps)), [max(s["rows_in"], s["rows_kept"]) for s in steps], color=GREY, alpha=0.25
-        )
-        axes.barh(range(len(steps)), kept, color=COLOURS[0])
-        for position, n in enumerate(kept):
-            axes.annotate(f" {n:,}", (n, position), va="center")
-        axes.set_yticks(range(len(steps)), names)
-        axes.invert_yaxis()
+    """Rows kept of those that came in, stage by stage; `steps` as in `show --json`."""
+    with _axes(height=0.3 + ROW * max(1, len(steps)), left=0.12) as (figure, axes):
+        coming = [max(step["rows_in"], step["rows_kept"]) for step in steps]
+        for row, (step, n) in enumerate(zip(steps, coming, strict=True)):
+            axes.barh(row + 0.2, n, height=0.34, color=INK, alpha=0.22)
+            axes.barh(row + 0.2, step["rows_kept"], height=0.34, color=COLOURS[0])
+            kept = f"{step['rows_kept']:,}" + (f" of {n:,}" if n != step["rows_kept"] else "")
+            _label(axes, row, f"{step['stage']} ({step['kind']})", kept)
+        _rows(axes, len(steps))
+        axes.set_xlim(0, max([*coming, 1]))
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+        return figure
+
+
+def intervals(entries: Sequence[Interval], colours: Sequence[int] | None = None) -> "Figure":
+    """A dot with its interval per entry, on [0, 1]; `colours` are places in COLOURS."""
+    with _axes(height=0.4 + ROW * max(1, len(entries)), left=0.12) as (figure, axes):
+        for row, (name, value, low, high) in enumerate(entries):
+            colour = COLOURS[(colours[row] if colours else row) % len(COLOURS)]
+            if low is not None and high is not None:
+                axes.plot([low, high], [row + 0.2] * 2, color=colour, linewidth=6, alpha=0.35)
+            axes.plot([value], [row + 0.2], marker="o", markersize=6, color=colour)
+            _label(axes, row, name, f"{value:.3f}")
+        _rows(axes, len(entries))
+        axes.set_xlim(-0.02, 1.02)
+        return figure
+
+
+def _label(axes: Any, row: int, name: str, number: str) -> None:
+    """Words above a row: its name at the left, its number at the right."""
+    short = name if len(name) <= LONGEST_NAME else f"{name[:20]} ... {name[-20:]}"
+    place = {"transform": axes.get_yaxis_transform(), "va": "center", "clip_on": False}
+    axes.text(0, row - 0.22, short, ha="left", **place)
+    axes.text(1, row - 0.22, number, ha="right", **place)
+
+
+def _rows(axes: Any, count: int) -> None:
+    axes.set_ylim(max(1, count) - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.grid(False, axis="y")
+    axes.spines["left"].set_visible(False)
+
+
+def bars(counts: Mapping[str, int]) -> "Figure":
+    """One bar per name, its count above it."""
+    with _axes(left=0.12) as (figure, axes):
+        drawn = axes.bar(list(counts), list(counts.values()), color=COLOURS[0], width=0.7)
+        axes.bar_label(drawn, [f"{n:,}" for n in counts.values()], padding=2)
+        axes.set_yticks([])
         axes.grid(False)
+        axes.margins(y=0.12)
+        axes.spines["left"].set_visible(False)
         return figure
 
 
 def length_histogram(tokens: Mapping[str, Sequence[int]]) -> "Figure":
-    """Distribution of completion lengths, one outline per group."""
-    with _axes("completion length", "tokens", "share of traces") as (figure, axes):
-        highest = max((max(each) for each in tokens.values() if each), default=1)
-        bins = [highest * step / 40 for step in range(41)]
-        for colour, (name, values) in zip(COLOURS, tokens.items(), strict=False):
+    """Share of the completions of each group by their length."""
+    with _axes("tokens") as (figure, axes):
+        longest = max((max(each) for each in tokens.values() if each), default=1)
+        width = max(1, -(-(longest + 1) // BINS))
+        edges = [width * step for step in range(-(-(longest + 1) // width) + 1)]
+        for colour, values in zip(cycle(COLOURS), tokens.values(), strict=False):
             if values:
-                weights = [1 / len(values)] * len(values)
-                axes.hist(
-                    values,
-                    bins=bins,
-                    weights=weights,
-                    histtype="stepfilled",
-                    alpha=0.35,
-                    color=colour,
-                    label=name,
-                )
-        if len(tokens) > 1:
-            axes.legend()
+                shares = [0.0] * (len(edges) - 1)
+                for value in values:
+                    shares[value // width] += 1 / len(values)
+                axes.stairs(shares, edges, color=colour, fill=True, alpha=0.16)
+                axes.stairs(shares, edges, color=colour, linewidth=1.6)
+        axes.set_xlim(0, edges[-1])
+        axes.set_ylim(bottom=0)
         return figure
 
 
-def lines(
-    title: str, x: str, y: str, series: Mapping[str, Sequence[tuple[float, float]]], *, share: bool = False
-) -> "Figure":
-    """Curves over a common x; missing values are None-free (x, y) pairs. `share` fixes y to [0, 1]."""
-    with _axes(title, x, y) as (figure, axes):
-        for colour, (name, points) in zip(COLOURS, series.items(), strict=False):
+def lines(series: Mapping[str, Sequence[tuple[float, float]]], x: str = "step") -> "Figure":
+    """Curves of (x, y) points; the y axis starts at 0 where nothing is below."""
+    with _axes(x) as (figure, axes):
+        for colour, points in zip(cycle(COLOURS), series.values(), strict=False):
             if points:
-                axes.plot(
-                    *zip(*points, strict=True),
-                    color=colour,
-                    label=name,
-                    linewidth=1.6,
-                    marker="o" if len(points) < 12 else None,
-                    markersize=3,
-                )
-        if share:
-            axes.set_ylim(-0.03, 1.03)
-        if len(series) > 1:
-            axes.legend()
+                _curve(axes, points, colour)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        values = [y for points in series.values() for _, y in points]
+        if values and min(values) >= 0:
+            axes.set_ylim(0, max(values) * 1.06 or 1)
         return figure
 
 
-def bands(
-    title: str, y: str, series: Mapping[str, Sequence[tuple[float, float, float, float]]], x: str = "k"
-) -> "Figure":
-    """Curves with intervals: (x, value, low, high) points, x on a log scale of base 2 (pass@k)."""
-    with _axes(title, x, y) as (figure, axes):
-        for colour, (name, points) in zip(COLOURS, series.items(), strict=False):
+def _curve(axes: Any, points: Iterable[tuple[float, ...]], colour: str) -> None:
+    at, value, *_ = zip(*points, strict=True)
+    axes.plot(at, value, color=colour, linewidth=1.7, marker="o" if len(at) < 12 else None, markersize=3.5)
+
+
+def bands(series: Mapping[str, Sequence[tuple[float, float, float, float]]], x: str = "k") -> "Figure":
+    """Curves with intervals on [0, 1]: (x, value, low, high) points, x doubling (pass@k)."""
+    with _axes(x) as (figure, axes):
+        for colour, points in zip(cycle(COLOURS), series.values(), strict=False):
             if points:
-                at, value, low, high = zip(*points, strict=True)
-                axes.plot(at, value, color=colour, label=name, linewidth=1.6, marker="o", markersize=3)
-                axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
+                at, _, low, high = zip(*points, strict=True)
+                axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
+                _curve(axes, points, colour)
+        ticks = sorted({point[0] for points in series.values() for point in points})
         axes.set_xscale("log", base=2)
-        axes.set_ylim(-0.03, 1.03)
-        if len(series) > 1:
-            axes.legend()
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_ylim(0, 1.04)
         return figure
 
 
-def intervals(title: str, entries: Sequence[tuple[str, float, float | None, float | None]]) -> "Figure":
-    """A dot with its interval per entry (name, value, low, high), x in [0, 1]."""
-    with _axes(title, height=0.7 + 0.32 * max(1, len(entries))) as (figure, axes):
-        for position, (_, value, low, high) in enumerate(entries):
-            colour = COLOURS[position % len(COLOURS)]
-            if low is not None and high is not None:
-                axes.plot([low, high], [position, position], color=colour, linewidth=2.5, alpha=0.5)
-            axes.plot([value], [position], marker="o", color=colour)
-            axes.annotate(
-                f"{value:.3f}",
-                (value, position),
-                textcoords="offset points",
-                xytext=(0, 6),
-                ha="center",
-                fontsize=8,
-            )
-        axes.set_yticks(range(len(entries)), [name for name, *_ in entries])
-        axes.set_ylim(len(entries) - 0.4, -0.8)
-        axes.set_xlim(-0.03, 1.05)
-        return figure
+def cached_svg(folder: Path, label: str, draw: Callable[..., "Figure"], *data: Any) -> str:
+    """`svg(draw(*data), label)`, drawn once and kept in `folder`: matplotlib is a second's work before its first line."""
+    file = folder / f"{digest([_source(), draw.__name__, label, data])}.svg"
+    text = file.read_text("utf-8") if file.exists() else ""
+    if not text.endswith("</svg>"):
+        text = svg(draw(*data), label)
+        own = file.with_suffix(f".{os.getpid()}")  # two runs may draw the same
+        write_text(own, text)
+        own.replace(file)
+    return text
 
 
-def to_svg(figure: "Figure") -> str:
-    """The figure as an inline `<svg>` that scales with its container."""
+@cache
+def _source() -> str:
+    return file_digest(Path(__file__))
+
+
+def svg(figure: "Figure", label: str) -> str:
+    """The figure as an inline `<svg>` that scales with its container; `label` is what a screen reader says."""
+    import matplotlib as mpl
+
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    drawn = buffer.getvalue()
+    drawn = drawn[drawn.index("<svg") :].strip()
+    drawn = re.sub(r"<metadata>.*?</metadata>\s*", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r' id="[a-z0-9.]+(_[a-z]+)*_\d+"', "", drawn)  # one page, many figures
+    drawn = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", drawn, count=1)
+    drawn = drawn.replace(INK, "currentColor")
+    return drawn.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', 1)
 
 
 def save_png(figure: "Figure", path: Path) -> None:
     """The figure as a PNG on white, for a card."""
-    figure.savefig(
-        path, format="png", dpi=140, facecolor="white", transparent=False, metadata={"Software": None}
-    )
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        figure.savefig(
+            path, format="png", dpi=180, facecolor="white", transparent=False, metadata={"Software": None}
+        )

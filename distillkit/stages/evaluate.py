@@ -27,6 +27,7 @@ from distillkit.scoring import (
     settings,
     verdict_row,
     verdict_schema,
+    warn_failed,
 )
 from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Job, Stage, Wire, require_rows, write_shards
 from distillkit.trace import Problem, Trace, problem_of, to_row, trace_schema
@@ -157,6 +158,7 @@ class Evaluate(Stage, Sampling, Scoring):
             progress = _onward(job.progress, answers.samples, total, model.name)
             drawn = draw(self, model, benchmark.problems, benchmark.n, job.seed, job.store, progress)
             traces = sorted(drawn, key=lambda trace: trace.id)
+            warn_failed(traces, job.warn)
             answers.add(model.name, benchmark.name, traces, self.judge(traces, job.verifiers))
         answers.write(job)
         job.out.summary = {

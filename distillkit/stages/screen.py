@@ -29,6 +29,7 @@ from distillkit.scoring import (
     settings,
     verdict_row,
     verdict_schema,
+    warn_failed,
 )
 from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Job, Stage, Wire, require_rows, write_shards
 from distillkit.stats import BANDS, band, pass_at_k, signal_share
@@ -110,6 +111,7 @@ class Screen(Stage, Sampling, Scoring):
         [model] = job.models()
         drawn = draw(self, model, problems, self.n, job.seed, job.store, job.progress)
         traces = sorted(drawn, key=lambda trace: trace.id)
+        warn_failed(traces, job.warn)
         judged = self.judge(traces, job.verifiers)
         groups = by_problem(judged)
         rows = [self.row(group) for group in groups]

@@ -1,17 +1,31 @@
+"""Screen: the numbers on judged groups, the stage on recorded completions."""
+
+import json
+from math import comb
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from distillkit.artifact import Artifact, Manifest, Store
+from distillkit.engines.replay import ReplayEngine
+from distillkit.engines.transformers import TransformersEngine
+from distillkit.errors import StageError
 from distillkit.scoring import Group, Judged
-from distillkit.stages.screen import Screen
+from distillkit.stages.base import Input, Job, write_shards
+from distillkit.stages.screen import KEPT_PER_PROMPT, Screen
+from distillkit.toy.problems import generate
+from distillkit.trace import Problem, problem_schema, to_row
 from distillkit.verifiers import Exact
 
 VERIFIERS = {"chain": Exact()}
 
 
 def screen(**fields: Any) -> Screen:
-    return Screen(name="screening", model="toy:base", **{"max_tokens": 64, **fields})
+    return Screen(
+        name="screening", model="toy:base", **{"max_tokens": 64, "engine": TransformersEngine(), **fields}
+    )
 
 
 def group(problem: str, right: int, of: int, unjudged: int = 0, **fields: Any) -> Group:
@@ -141,3 +155,79 @@ def test_small_n_is_allowed_when_asked_for_and_said() -> None:
 def test_a_smoke_run_takes_fewer_prompts() -> None:
     assert screen(limit=100).limited(5).limit == 5
     assert screen(limit=3).limited(5).limit == 3
+
+
+def run(
+    root: Path, problems: list[Problem], right: list[int], warnings: list[str], **fields: Any
+) -> tuple[Screen, Artifact]:
+    """Screen on recorded completions: so many of n right, problem by problem; each is 5 tokens long."""
+    store = Store(root / "store")
+    with store.building("problems", "p" * 16, print) as out:
+        rows = [to_row(problem) for problem in problems]
+        write_shards(Job(store, out, {}, shards=2), rows, problem_schema())
+        sealed = store.seal(out, Manifest("problems", "problems", "problems", "p" * 16, ""))
+    stage = screen(**fields)
+    path = root / "recorded.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "problem_id": problem.id,
+                    "completion": f"<answer> {problem.reference if index < count else 'x'} </answer>",
+                    "finish_reason": "stop",
+                    "completion_tokens": 5,
+                }
+            )
+            + "\n"
+            for problem, count in zip(problems, right, strict=True)
+            for index in range(stage.n)
+        ),
+        "utf-8",
+    )
+    stage = stage.model_copy(update={"engine": ReplayEngine(file=str(path))})
+    model = Input("toy:base", "weights", "content", path="nowhere")
+    inputs = {"model": [model], "input": [Input("problems", "problems", sealed.content, sealed.path.name)]}
+    with store.building("screen", "s" * 16, print) as out:
+        stage.run(Job(store, out, inputs, 1, 2, VERIFIERS, warn=warnings.append))
+        return stage, store.seal(out, Manifest("screening", "screen", "scores", "s" * 16, ""))
+
+
+def test_a_base_is_screened(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    problems = sorted(generate(3, 1, "train"), key=lambda problem: problem.id)
+    stage, made = run(tmp_path, problems, [32, 8, 0], warnings, n=32, k=16)
+    assert warnings == []
+    rows = list(made.rows("problems"))
+    table = {row["id"]: row for row in rows}
+    assert [table[problem.id]["correct"] for problem in problems] == [32, 8, 0]
+    assert [table[problem.id]["band"] for problem in problems] == ["sure", "hard", "never"]
+    assert table[problems[1].id]["pass_at_k"] == pytest.approx(1 - comb(24, 16) / comb(32, 16))
+    assert made.manifest.summary["scores"]["pass@1"]["value"] == pytest.approx(1.25 / 3, abs=1e-6)
+    assert made.manifest.summary["scores"]["mean_tokens"]["value"] == 5.0
+    assert made.manifest.summary["settings"]["n"] == 32
+    assert made.count("verdicts") == made.manifest.rows_in == made.manifest.rows_kept == 96
+    assert made.count("completions") == 3 * KEPT_PER_PROMPT
+    stage.accept(made.manifest)
+
+
+def test_a_no_go_warns(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    problems = generate(2, 1, "train")
+    _, made = run(tmp_path, problems, [4, 4], warnings, n=4, k=2)
+    assert made.manifest.summary["go"] is False
+    [warning] = warnings
+    assert warning.startswith("no-go for RL: the gap pass@2 - pass@1 is 0.000 [")
+
+
+def test_screening_takes_the_first_prompts_by_id(tmp_path: Path) -> None:
+    problems = sorted(generate(5, 1, "train"), key=lambda problem: problem.id)
+    _, made = run(tmp_path, problems, [2] * 5, [], n=4, k=2, limit=2)
+    assert sorted(row["id"] for row in made.rows("problems")) == [problem.id for problem in problems[:2]]
+
+
+def test_no_prompts_and_no_judgement_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="screening: input: no rows left"):
+        run(tmp_path / "none", [], [], [], n=4, k=2)
+    bad = [Problem([{"role": "user", "content": "?"}], reference={"tests": 1}, domain="chain")]
+    with pytest.raises(StageError, match="screening: prompts with 2 judged samples: no rows left"):
+        run(tmp_path / "bad", bad, [0], [], n=4, k=2)

@@ -1,0 +1,102 @@
+import json
+
+import pytest
+
+from distillkit.artifact import Model
+from distillkit.engines.base import Completion, Parameters, Request
+from distillkit.engines.replay import ReplayEngine
+from distillkit.errors import MissingError, RecipeError, StageError
+from distillkit.spec import identity
+
+NO_MODEL = Model("none", "none", "none")
+
+
+def replay(file, *requests):
+    engine = ReplayEngine(file=str(file))
+    assert engine.tokenizer(NO_MODEL) is None
+    with engine.open(NO_MODEL, None) as session:
+        return [completion for _, completion in session.generate(requests, Parameters(max_tokens=1))]
+
+
+def request(problem_id="p", index=0, prompt="?"):
+    return Request(
+        f"{problem_id}/{index}", "rendered", 0, problem_id, index, [{"role": "user", "content": prompt}]
+    )
+
+
+def write(path, *rows):
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
+    return path
+
+
+def test_rows_are_found_by_problem_or_prompt_and_index(tmp_path):
+    file = write(
+        tmp_path / "r.jsonl",
+        {"problem_id": "p", "index": 1, "completion": "b", "finish_reason": "length", "completion_tokens": 3},
+        {"problem_id": "p", "index": 0, "completion": "a", "finish_reason": "stop", "prompt_tokens": 2},
+        {"prompt": "1 + 1", "completion": "first"},
+        {"prompt": "1 + 1", "completion": "second", "finish_reason": "strange"},
+    )
+    found = replay(file, request(), request(index=1), request("q", 0, "1 + 1"), request("q", 1, "1 + 1"))
+    assert found == [
+        Completion("a", "stop", prompt_tokens=2),
+        Completion("b", "length", completion_tokens=3),
+        Completion("first", "unknown"),
+        Completion("second", "unknown"),
+    ]
+
+
+def test_what_was_not_recorded_is_a_row_with_its_reason(tmp_path):
+    file = write(tmp_path / "r.jsonl", {"problem_id": "p", "completion": "a"})
+    missing = Completion("", "error", error="no recorded completion")
+    assert replay(file, request(index=1), request("other")) == [missing, missing]
+
+
+def test_parquet_is_read_too(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"problem_id": "p", "index": i, "completion": f"c{i}", "extra": "{}"} for i in range(3000)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "r.parquet")
+    assert [c.text for c in replay(tmp_path / "r.parquet", request(index=2), request(index=2999))] == [
+        "c2",
+        "c2999",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("absent.jsonl", None, MissingError, "no such file"),
+        ("r.csv", b"a,b", RecipeError, r"end in .jsonl or .parquet"),
+        (
+            "r.jsonl",
+            b'{"problem_id": "p", "completion": "a"}\n{"problem',
+            StageError,
+            r"r.jsonl:2: not a JSON object",
+        ),
+        ("r.jsonl", b"[1]", StageError, r"r.jsonl:1: not a JSON object"),
+        (
+            "r.jsonl",
+            b'{"problem_id": "p", "text": "a"}',
+            RecipeError,
+            "needs `completion`.*has problem_id, text",
+        ),
+        ("r.jsonl", b'{"completion": "a"}', RecipeError, "needs `completion` and `problem_id` or `prompt`"),
+        ("r.parquet", b"not parquet", StageError, "not readable as Parquet"),
+    ],
+)
+def test_bad_files_are_one_clear_line(tmp_path, name, content, error, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=message):
+        replay(tmp_path / name, request())
+
+
+def test_identity_is_the_content_of_the_file(tmp_path):
+    one = write(tmp_path / "one.jsonl", {"problem_id": "p", "completion": "a"})
+    two = write(tmp_path / "two.jsonl", {"problem_id": "p", "completion": "a"})
+    same = identity(ReplayEngine(file=str(one))) == identity(ReplayEngine(file=str(two)))
+    write(two, {"problem_id": "p", "completion": "b"})
+    assert same
+    assert ReplayEngine(file=str(one)).key() != ReplayEngine(file=str(two)).key()
