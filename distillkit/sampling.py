@@ -7,7 +7,7 @@ the parameters and its seed; one that the store has under these is never sampled
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -123,6 +123,8 @@ class Plan:
     ledger: str
     """Digest of what all completions of a ledger share: weights, engine, parameters."""
     origin: str
+    recorded: dict[str, Any]
+    """The parameters as traces carry them."""
     wanted: dict[str, list[tuple[Problem, Request]]]
     """Key -> who wants this completion: several where problems render to the same prompt."""
 
@@ -148,6 +150,7 @@ class Plan:
             model=f"{model.path}@{model.revision}" if model.revision else model.name,
             ledger=digest(decisive),
             origin=digest([decisive, template.name]),
+            recorded={"engine": engine.kind, **asdict(parameters), "stop": list(parameters.stop)},
             wanted=wanted,
         )
 
@@ -178,7 +181,7 @@ class Plan:
                 origin=self.origin,
                 model=self.model,
                 template=self.template.name,
-                sampling={"engine": self.engine.kind} | asdict(self.parameters),
+                sampling=self.recorded,
                 extra=problem.extra | ({"error": completion.error} if completion.error else {}),
                 telemetry=completion.telemetry,
             )

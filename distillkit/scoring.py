@@ -67,7 +67,7 @@ class Scoring(Strict):
     reflection: Reflection = Reflection()
     """How reflection is measured."""
 
-    def judge(self, traces: Sequence[Trace], verifiers: Mapping[str, Verifier]) -> Group:
+    def judge(self, traces: Sequence[Trace], verifiers: Mapping[str, Verifier]) -> list[Judged]:
         """Every trace judged by its domain's verifier and measured, in order.
 
         Equal completions of one problem are judged once: of 128 samples of a small base most are equal.

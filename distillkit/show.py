@@ -11,7 +11,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from distillkit.artifact import MANIFEST, Artifact, Store
-from distillkit.run_folder import RunRecord, load_record
+from distillkit.comparison import difference_text, differences
+from distillkit.run_folder import RECORD, RunRecord, load_record
 from distillkit.stats import BANDS
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def describe(run: Path, store: Path) -> Described:
     """Everything of a run that is shown; a run that died half-way has what it got to.
 
     Keys: run {recipe, number, status, error, missing: stages whose artifact was removed}; funnel, scores,
-    gamma, settings, screening and timings as the functions below give them; and, where the run had several
-    seeds, seeds {seed: the same again}.
+    gamma, differences, settings, screening and timings as the functions below give them; and, where the run had
+    several seeds, seeds {seed: the same again}, with the differences over all of them.
 
     Raises:
         MissingError: no run there.
@@ -50,14 +51,27 @@ def describe(run: Path, store: Path) -> Described:
         "funnel": funnel(artifacts),
         "scores": scores_of(artifacts),
         "gamma": gamma_of(artifacts),
+        "differences": [each for one in _of_kind(artifacts, "evaluate") for each in differences([one])],
         "settings": settings_of(artifacts),
         "screening": screening_of(artifacts),
         "timings": timings(record),
     }
     if record.seeds:
         below = {str(seed): run / "seeds" / str(seed) for seed in record.seeds}
-        described["seeds"] = {seed: describe(path, store) for seed, path in below.items() if path.exists()}
+        present = {seed: path for seed, path in below.items() if (path / RECORD).exists()}
+        described["seeds"] = {seed: describe(path, store) for seed, path in present.items()}
+        described["differences"] = _over_seeds(list(present.values()), Store(store))
     return described
+
+
+def _over_seeds(runs: Sequence[Path], store: Store) -> list[dict[str, Any]]:
+    """Differences between models over the runs of several seeds, stage by stage."""
+    by_stage: dict[str, list[Artifact]] = {}
+    for run in runs:
+        artifacts, _ = load_artifacts(load_record(run), store)
+        for artifact in _of_kind(artifacts, "evaluate"):
+            by_stage.setdefault(artifact.stage, []).append(artifact)
+    return [each for evaluations in by_stage.values() for each in differences(evaluations)]
 
 
 def load_artifacts(record: RunRecord, store: Store) -> tuple[list[Artifact], list[str]]:
@@ -176,7 +190,7 @@ def grids(described: Described) -> list[Grid]:
         *(screening_grid(each) for each in described["screening"]),
         funnel_grid(described["funnel"]),
         score_grid(described),
-        *([seed_grid(described["seeds"])] if "seeds" in described else []),
+        *([seed_grid(described)] if "seeds" in described else []),
         timing_grid(described["timings"]),
     ]
     return [grid for grid in made if grid.rows]
@@ -213,6 +227,7 @@ def score_grid(described: Described) -> Grid:
         if stage not in screened
     ]
     notes += [gamma_text(each) for each in described["gamma"]]
+    notes += [difference_text(each) for each in described["differences"]]
     return Grid(f"scores on {problems:,} problems", ["metric", *scores], rows, notes=notes)
 
 
@@ -265,8 +280,10 @@ def screening_grid(screening: dict[str, Any]) -> Grid:
 SEED_METRICS = ("pass@1", "mean_tokens", "mixed_language")
 
 
-def seed_grid(seeds: dict[str, Described]) -> Grid:
+def seed_grid(described: Described) -> Grid:
     """The main metrics of every model, a column for each seed, and their mean."""
+    seeds: dict[str, Described] = described["seeds"]
+    notes = [difference_text(each) for each in described["differences"]]
     scores = [each["scores"] for each in seeds.values()]
     keys = dict.fromkeys((model, metric) for each in scores for model in each for metric in each[model])
     rows = []
@@ -275,7 +292,7 @@ def seed_grid(seeds: dict[str, Described]) -> Grid:
             found = [each.get(model, {}).get(metric) for each in scores]
             mean = {"value": fmean(score["value"] for score in found if score), "low": None, "high": None}
             rows.append([model, _words(metric), *(score_text(metric, score) for score in [*found, mean])])
-    return Grid("seeds", ["model", "metric", *(f"seed {seed}" for seed in seeds), "mean"], rows, left=2)
+    return Grid("seeds", ["model", "metric", *(f"seed {seed}" for seed in seeds), "mean"], rows, left=2, notes=notes)
 
 
 def timing_grid(stages: Sequence[dict[str, Any]]) -> Grid:

@@ -12,11 +12,11 @@ PACKAGE = Path(distillkit.__file__).parent
 # Highest first; within a floor a module may import what stands to its right.
 FLOORS = [
     ["__main__", "cli"],
-    ["session", "live", "plan", "check", "apply", "housekeeping", "runner", "launch"],
+    ["session", "live", "plan", "check", "apply", "housekeeping", "runner", "launch", "child"],
     ["wiring", "recipe", "lock", "shipped"],
     ["stages"],
     ["training", "toy"],
-    ["publication", "report", "show", "run_folder", "scoring", "sampling", "template", "ledger", "verifiers", "hub"],
+    ["publication", "report", "show", "comparison", "run_folder", "scoring", "sampling", "template", "ledger", "verifiers", "hub"],
     ["engines", "measures", "reader", "executor", "events", "artifact", "budget", "pool", "worker"],
     ["trace", "stats", "spec"],
     ["text", "errors"],

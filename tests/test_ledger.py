@@ -139,6 +139,7 @@ def test_sigkill_loses_nothing_that_was_finished_and_repeats_nothing(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_one_clear_line(tmp_path):
     ledger = Ledger(tmp_path / "l.jsonl")
-    ledger._file = Path("/dev/full").open("ab", buffering=0)
-    with pytest.raises(MissingError, match="no disk space left"):
-        ledger.add("a", completion())
+    with Path("/dev/full").open("ab", buffering=0) as full:
+        ledger._file = full
+        with pytest.raises(MissingError, match="no disk space left"):
+            ledger.add("a", completion())

@@ -7,8 +7,8 @@ visible; the page puts them into text nodes and never into markup.
 import hashlib
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -17,6 +17,7 @@ from distillkit.reader import View
 from distillkit.report.material import Material
 
 KEPT = "kept"
+"""Fate of a trace that no selection dropped."""
 TRACES = 240
 """Most traces in the browser, half of them kept ones, the others spread evenly over the reasons."""
 BYTES = 3 * 2**20
@@ -26,27 +27,31 @@ CHARACTERS = 6000
 PROBLEMS = 4
 """Problems whose answers by each model stand side by side."""
 
+Fate = tuple[str, str] | None
+"""(stage, reason) of the selection that dropped a trace; None where it was kept."""
 Piece = tuple[str, str]
 """(mark, text): mark is "" for plain text, "reflection", or the code of a foreign language."""
 
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 _WORD = re.compile(r"[A-Za-z-]+", re.ASCII)
 
 
 def visible(text: str) -> str:
-    """The text with control, zero-width and bidi characters as what they are called: `[U+202E]`."""
-    return _HIDDEN.sub(lambda match: f"[U+{ord(match[0]):04X}]", text)
+    """The text with control and bidi characters as what they are called: `[U+202E]`."""
+    return _HIDDEN.sub(lambda match: f"[U+{ord(match[0]):04X}]", text.replace("\r\n", "\n"))
 
 
-def fates(store: Store, selection: Artifact) -> dict[str, str]:
-    """Trace id -> "kept", or `stage: reason` of the first selection of the chain that dropped it."""
-    found: dict[str, str] = {}
+def fates(store: Store, selection: Artifact) -> dict[str, Fate]:
+    """Trace id -> its fate in a chain of selections: who dropped it first, and why."""
+    found: dict[str, Fate] = {}
     for each in _chain(store, selection):
         for shard in range(each.shards()):
             columns = each.read(shard).to_pydict()
             for id, kept, reason in zip(columns["id"], columns["kept"], columns["reason"], strict=True):
-                if found.get(id, KEPT) == KEPT:
-                    found[id] = KEPT if kept else f"{each.stage}: {reason}"
+                if found.get(id) is None:
+                    found[id] = None if kept else (each.stage, reason)
     return found
 
 
@@ -62,7 +67,7 @@ def _chain(store: Store, selection: Artifact) -> list[Artifact]:
 
 
 def browsed(material: Material) -> dict[str, Any]:
-    """What the trace browser shows: {total, counts: {fate: n}, traces: [...]}, in the order to show them.
+    """What the trace browser shows: {total, counts: {fate: n}, traces: [...]}; a fate is "kept" or says why not.
 
     The last selection of the run decides; without one, verdicts do, and without those all traces are alike.
     """
@@ -70,20 +75,19 @@ def browsed(material: Material) -> dict[str, Any]:
     texts = [artifact for artifact in material.artifacts if artifact.type == "traces"]
     if selections:
         view = View.of(material.store, selections[-1])
-        decided = fates(material.store, selections[-1])
+        decided = {
+            id: f"{fate[1]} ({fate[0]})" if fate else KEPT
+            for id, fate in fates(material.store, selections[-1]).items()
+        }
     elif texts:
         view = View.of(material.store, texts[-1], _labels(material, texts[-1]))
         decided = _verdicts(view)
     else:
         return {"total": 0, "counts": {}, "traces": []}
-    counts: dict[str, int] = defaultdict(int)
-    for fate in decided.values():
-        counts[fate] += 1
-    ids = choose(decided, view.shards)
-    order = {id: place for place, id in enumerate(ids)}
-    rows = sorted(_rows(view, ids), key=lambda row: order[row["id"]])
-    traces = [shown(row) | {"fate": decided[row["id"]]} for row in rows]
-    return {"total": len(decided), "counts": dict(counts), "traces": _fitting(traces)}
+    order = {id: place for place, id in enumerate(choose(decided, view.shards))}
+    rows = sorted(_rows(view, order), key=lambda row: order[row["id"]])
+    traces = [{"fate": decided[row["id"]], **shown(row)} for row in rows]
+    return {"total": len(decided), "counts": dict(Counter(decided.values())), "traces": _fitting(traces)}
 
 
 def _labels(material: Material, text: Artifact) -> list[Artifact]:
@@ -106,7 +110,7 @@ def _verdicts(view: View) -> dict[str, str]:
 
 
 def choose(fates: Mapping[str, str], shards: int) -> list[str]:
-    """At most TRACES ids: dropped ones, one of each reason in turn, and kept ones of the same problems first.
+    """At most TRACES ids, dropped and kept in turn: one of each reason after the other, beside the same problem's.
 
     Drawn by a hash, shard by shard: a shard is a random draw of problems, so most shards need not be read.
     """
@@ -116,16 +120,22 @@ def choose(fates: Mapping[str, str], shards: int) -> list[str]:
     kept = by_fate.pop(KEPT, [])
     turns = zip_longest(*(by_fate[reason] for reason in sorted(by_fate)))
     dropped = [id for turn in turns for id in turn if id is not None][: TRACES // 2]
-    problems = {id.split("/", 1)[0] for id in dropped}
-    kept.sort(key=lambda id: id.split("/", 1)[0] not in problems)
-    return [*dropped, *kept[: TRACES // 2]]
+    rank: dict[str, int] = {}
+    for id in dropped:
+        rank.setdefault(_problem(id), len(rank))
+    kept.sort(key=lambda id: rank.get(_problem(id), len(rank)))
+    pairs = zip_longest(dropped, kept[: TRACES // 2])
+    return [id for pair in pairs for id in pair if id is not None]
 
 
-def _rows(view: View, ids: Sequence[str]) -> Iterable[Row]:
-    wanted = set(ids)
+def _problem(id: str) -> str:
+    return id.split("/", 1)[0]
+
+
+def _rows(view: View, ids: Collection[str]) -> Iterator[Row]:
     everything = View(view.texts, view.labels)
     for shard in sorted({shard_of(id, view.shards) for id in ids}):
-        yield from (row for row in everything.shard(shard) if row["id"] in wanted)
+        yield from (row for row in everything.shard(shard) if row["id"] in ids)
 
 
 def shown(row: Row) -> dict[str, Any]:
@@ -218,12 +228,13 @@ def answers(artifact: Artifact) -> list[dict[str, Any]]:
 
 
 def _first_samples(artifact: Artifact, shard: int) -> list[Row]:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     table = artifact.read(shard, "completions")
-    problems = sorted(set(table["problem_id"].to_pylist()))[:PROBLEMS]
-    mask = pc.and_(pc.equal(table["index"], 0), pc.is_in(table["problem_id"], pc.SetLookupOptions(problems).value_set))
-    rows: list[Row] = table.filter(mask).to_pylist()
+    problems = pa.array(sorted(set(table["problem_id"].to_pylist()))[:PROBLEMS])
+    chosen = pc.and_(pc.equal(table["index"], 0), pc.is_in(table["problem_id"], value_set=problems))
+    rows: list[Row] = table.filter(chosen).to_pylist()
     return rows
 
 

@@ -17,6 +17,7 @@ from distillkit.events import Progress
 from distillkit.sampling import Sampling, draw
 from distillkit.scoring import (
     Group,
+    Judged,
     Scoring,
     by_problem,
     count_judged,
@@ -64,7 +65,7 @@ class Answers:
         """Completions so far."""
         return sum(len(group) for groups in self.groups.values() for group in groups)
 
-    def add(self, model: str, benchmark: str, traces: list[Trace], judged: Group) -> None:
+    def add(self, model: str, benchmark: str, traces: list[Trace], judged: list[Judged]) -> None:
         """Take in what a model said to a benchmark, and the verdicts on it."""
         self.groups[model, benchmark] = by_problem(judged)
         for trace, each in zip(traces, judged, strict=True):

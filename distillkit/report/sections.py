@@ -1,0 +1,260 @@
+"""The chapters of the page, in the order of reading; a run that has nothing for one leaves it out."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from distillkit.artifact import Artifact
+from distillkit.report import plots
+from distillkit.report.headline import Prediction, benchmarks, metric_name, predictions
+from distillkit.report.material import Curves, Figure, Material, curves_of, points
+from distillkit.report.traces import answers, lengths, visible
+from distillkit.show import Grid, Score, funnel_grid, score_grid, screening_grid, seed_grid
+
+CURVES: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("Reward", "mean over the completions of a step", {"reward": "in all", "reward_*": "*"}),
+    ("Length", "tokens of a completion", {"length": "all", "terminated_length": "ended by themselves"}),
+    ("Language mixing", "share of completions with words of two or more languages", {"mixed_language": ""}),
+    (
+        "Lost signal",
+        "shares of groups whose completions all got one reward, and of completions cut at the limit",
+        {"zero_std": "groups without a signal", "clipped": "cut completions"},
+    ),
+    ("Entropy", "of the next token, in nats: how undecided the model still is", {"entropy": ""}),
+    ("Reflection", "phrases such as `wait` or `check` in a completion", {"reflections": ""}),
+)
+"""(title, note, {name in a GRPO run's curves.json: its name in the legend}); `*` is any rest of a name."""
+BY_SEED = ("reward", "length", "mixed_language")
+"""The curves that the runs of several seeds are compared by."""
+NOT_REWARDS = ("reward_std",)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One chapter: words, figures, a table; `items` are what only this kind of chapter has."""
+
+    name: str
+    """Anchor in the page, and which template part draws its items."""
+    title: str
+    intro: str = ""
+    figures: list[Figure] = field(default_factory=list)
+    grid: Grid | None = None
+    items: list[Any] = field(default_factory=list)
+
+
+def sections(material: Material) -> list[Section]:
+    """All chapters that have something to show."""
+    found = [
+        *_scores(material),
+        *_seeds(material),
+        *_screening(material),
+        *_reinforcement(material),
+        *_funnel(material),
+        *_training(material),
+    ]
+    return [section for section in found if section.figures or section.items or (section.grid and section.grid.rows)]
+
+
+def _scores(material: Material) -> Iterator[Section]:
+    scores = material.described["scores"]
+    models = list(scores)
+    figures = []
+    for head in benchmarks(scores):
+        on = f" on {head.rstrip('/')}" if head else ""
+        figures += [
+            _intervals(material, scores, head + "pass@1", f"pass@1{on}", "chance that one sample is right"),
+            _pass_curves(material, scores, head, on),
+            _intervals(
+                material,
+                scores,
+                head + "mixed_language",
+                f"Language mixing{on}",
+                "share of answers with words of two or more languages",
+            ),
+        ]
+    groups = {name: tokens for a in material.of_kind("evaluate") for name, tokens in lengths(a).items() if tokens}
+    if groups:
+        figures.append(
+            material.figure("Length", "share of answers by tokens", plots.length_histogram, groups, legend=models)
+        )
+    shown = [figure for figure in figures if figure is not None]
+    intro = "Held-out problems that no stage has trained on; intervals are 95 % over problems."
+    yield Section("scores", "Scores", intro if models else "", shown, score_grid(material.described))
+    yield Section(
+        "answers",
+        "The same problems, model by model",
+        "The first sample of each model on the first problems by id (a hash): nothing is picked by hand.",
+        items=[each for artifact in material.of_kind("evaluate")[:1] for each in answers(artifact)],
+    )
+
+
+def _intervals(
+    material: Material, scores: Mapping[str, Mapping[str, Score]], metric: str, title: str, note: str
+) -> Figure | None:
+    entries, colours = [], []
+    for place, (model, metrics) in enumerate(scores.items()):
+        score = metrics.get(metric)
+        if score is not None and score["value"] is not None:
+            entries.append((model, score["value"], score["low"], score["high"]))
+            colours.append(place)
+    return material.figure(title, note, plots.intervals, entries, colours) if entries else None
+
+
+def _pass_curves(
+    material: Material, scores: Mapping[str, Mapping[str, Score]], head: str, on: str
+) -> Figure | None:
+    curves = {model: _pass_curve(metrics, head) for model, metrics in scores.items()}
+    if all(len(curve) < 2 for curve in curves.values()):
+        return None
+    note = "chance that at least one of k samples is right"
+    return material.figure(f"pass@k{on}", note, plots.bands, curves, legend=list(curves))
+
+
+def _pass_curve(metrics: Mapping[str, Score], head: str = "") -> list[tuple[float, float, float, float]]:
+    found = []
+    for metric, score in metrics.items():
+        name, at, k = metric_name(metric).partition("@")
+        if metric.startswith(head) and (name, at) == ("pass", "@") and k.isdigit() and score["value"] is not None:
+            value, low, high = (score[key] for key in ("value", "low", "high"))
+            found.append((float(k), value, value if low is None else low, value if high is None else high))
+    return sorted(found)
+
+
+def _seeds(material: Material) -> Iterator[Section]:
+    if not material.seeds:
+        return
+    figures = []
+    for title, note, names in CURVES:
+        name = next(iter(names))
+        series = {
+            f"seed {seed}, {artifact.stage}": points(curves_of(artifact), name)
+            for seed, below in material.seeds.items()
+            for artifact in below.of_kind("grpo")
+            if name in BY_SEED
+        }
+        if any(series.values()):
+            figures.append(material.figure(title, note, plots.lines, series, legend=list(series)))
+    yield Section(
+        "seeds",
+        "Seeds side by side",
+        "The whole recipe once per seed; each has a page of its own.",
+        figures,
+        seed_grid(material.described["seeds"]),
+        items=[(seed, f"seeds/{seed}/report.html") for seed in material.seeds],
+    )
+
+
+def _screening(material: Material) -> Iterator[Section]:
+    foreseen = predictions(material)
+    for screening in material.described["screening"]:
+        k = screening["k"]
+        figures = [
+            material.figure(
+                "pass@k before RL",
+                f"what {screening['model']} reaches in k samples of a training prompt",
+                plots.bands,
+                {screening["model"]: _pass_curve(screening["scores"])},
+            ),
+            material.figure(
+                "Prompts by pass rate",
+                "never 0, rare below 0.05, hard below 0.5, even below 0.95, sure above",
+                plots.bars,
+                {name: n for name, n in screening["bands"].items()},
+            ),
+        ]
+        mine = [each for each in foreseen if each.screening == screening["stage"]]
+        figures += [_predicted(material, each) for each in mine]
+        yield Section(
+            f"screening-{screening['stage']}",
+            f"Screening: {'go' if screening['go'] else 'no-go'} for RL",
+            f"RL mostly turns what a base reaches in {k} samples into what it does in one; gamma is the share "
+            f"of that gap it realises. Predictions are for the training prompts, measured is on held-out ones.",
+            figures,
+            screening_grid(screening),
+        )
+
+
+def _predicted(material: Material, prediction: Prediction) -> Figure:
+    note = f"gamma as realised: {prediction.gamma}" if prediction.gamma else "no RL of it was scored"
+    return material.figure("pass@1 after RL: predicted, measured", note, plots.intervals, prediction.entries)
+
+
+def _reinforcement(material: Material) -> Iterator[Section]:
+    for artifact in material.of_kind("grpo"):
+        curves = curves_of(artifact)
+        figures = [
+            figure for title, note, names in CURVES if (figure := _curve(material, curves, title, note, names))
+        ]
+        if figures:
+            facts = artifact.manifest.summary
+            yield Section(
+                f"rl-{artifact.stage}",
+                f"Reinforcement learning: {artifact.stage}",
+                f"{facts['steps']:,} steps; mean reward {facts['reward_first']:.3f} in the first tenth of them, "
+                f"{facts['reward_last']:.3f} in the last.",
+                figures,
+                items=_rollouts(artifact),
+            )
+
+
+def _curve(
+    material: Material, curves: Curves, title: str, note: str, names: Mapping[str, str]
+) -> Figure | None:
+    """One figure; a series that equals an earlier one is left out, it would cover it."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for name, legend in names.items():
+        for found in _matching(curves, name):
+            drawn = points(curves, found)
+            if drawn and drawn not in series.values():
+                rest = found.removeprefix(name.rstrip("*"))
+                series[legend.replace("*", rest)] = drawn
+    if not series:
+        return None
+    return material.figure(title, note, plots.lines, series, legend=list(series) if len(series) > 1 else None)
+
+
+def _matching(curves: Curves, name: str) -> Sequence[str]:
+    if not name.endswith("*"):
+        return [name] if name in curves else []
+    return [each for each in curves if each.startswith(name[:-1]) and each not in NOT_REWARDS]
+
+
+def _rollouts(artifact: Artifact) -> list[dict[str, Any]]:
+    """Completions written during RL by step: [{step, completions: [{prompt, completion, rewards, advantage}]}]."""
+    path = artifact.path / "completions.jsonl"
+    steps: dict[int, list[dict[str, Any]]] = {}
+    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+        row = json.loads(line)
+        texts = {name: visible(row[name])[:1500] for name in ("prompt", "completion")}
+        steps.setdefault(row["step"], []).append(row | texts)
+    return [{"step": step, "completions": rows} for step, rows in sorted(steps.items())]
+
+
+def _funnel(material: Material) -> Iterator[Section]:
+    steps = material.described["funnel"]
+    rows = [step for step in steps if step["kind"] != "problems" and (step["rejected"] or step["kind"] == "sample")]
+    figures = []
+    if rows:
+        figures.append(material.figure("Traces", "what came in (grey) and stayed (blue)", plots.funnel, rows))
+    intro = "No text is thrown away: a dropped row keeps the reason of the first rule that it failed."
+    yield Section("funnel", "Funnel: what was dropped, and why", intro, figures, funnel_grid(steps))
+
+
+def _training(material: Material) -> Iterator[Section]:
+    for artifact in material.of_kind("sft"):
+        curves, facts = curves_of(artifact), artifact.manifest.summary
+        figures = [
+            material.figure(title, note, plots.lines, {artifact.stage: points(curves, name)})
+            for title, note, name in (
+                ("Loss", "nats per token of the completions", "loss"),
+                ("Token accuracy", "share of the next tokens that were foreseen", "token_accuracy"),
+            )
+            if name in curves
+        ]
+        yield Section(
+            f"sft-{artifact.stage}",
+            f"Distillation: {artifact.stage}",
+            f"{facts['rows']:,} traces, {facts['trained_tokens']:,} tokens of completions, {facts['steps']:,} steps.",
+            figures,
+        )
