@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from distillkit.artifact import Artifact, Manifest, Row, Store
-from distillkit.errors import MissingError, RecipeError
-from distillkit.recipe import parse_value
-from distillkit.spec import digest
+from distillkit.errors import MissingError, RecipeError, StageError
+from distillkit.recipe import Place, assign, validated
+from distillkit.spec import canonical, digest
 from distillkit.stages import AnyStage
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Input, Job, write_shards
 from distillkit.text import split_think
-from distillkit.trace import JSON_COLUMNS, Trace, problem_id, to_row, trace_schema
+from distillkit.trace import JSON_COLUMNS, Message, Trace, problem_id, to_row, trace_schema
 from distillkit.verifiers import AnyVerifier
 
 APPLICABLE = ("verify", "measure", "dedup", "filter", "select")
@@ -29,6 +27,10 @@ LABEL_COLUMNS = (
     "score", "reason", "answer", "verdicts", "problem_n", "problem_pass_rate",
     "measures", "cluster", "duplicate", "similarity", "leak",
 )  # fmt: skip
+TEXTS, COUNTS = ("source", "language", "finish_reason", "model"), ("prompt_tokens", "completion_tokens")
+"""Further columns that a stage may read, where they hold text and whole numbers."""
+GIVEN = ("kind", "name", "input", "labels")
+"""Keys of a stage that the command line gives."""
 SHARDS = 4
 
 
@@ -59,10 +61,13 @@ def apply(
 
     Raises:
         RecipeError: an unknown kind, key, ending or missing column.
-        MissingError: no such file.
+        MissingError: no such file, or no folder for the output.
+        StageError: no row that can be read.
     """
     if target.suffix not in (".jsonl", ".parquet"):
         raise RecipeError(f"{target}: the output ends in .jsonl or .parquet")
+    if not target.parent.is_dir():
+        raise MissingError(f"{target}: no such folder; make it or give another place with -o")
     stage, verifiers = _declared(kind, sets, domain)
     phrases = [*stage.foreign(), *(phrase for v in verifiers.values() for phrase in v.foreign())]
     if phrases and not trust:
@@ -80,49 +85,47 @@ def apply(
 def _declared(kind: str, sets: Sequence[str], domain: str) -> tuple[AnyStage, dict[str, AnyVerifier]]:
     if kind not in APPLICABLE:
         raise RecipeError(f"apply {kind}: no row stage of that kind; there are {', '.join(APPLICABLE)}")
-    fields: dict[str, Any] = {"kind": kind, "name": "applied"}
-    judges: dict[str, Any] = {domain: {"kind": "math" if domain == "math" else "exact"}}
+    judges = {domain: {"kind": "math" if domain == "math" else "exact"}}
+    data = {"name": "apply", "verifiers": judges, "stages": [{"name": kind, "kind": kind}]}
+    sources: dict[Place, str] = {(): f"apply {kind}"}
     for assignment in sets:
-        key, equals, text = assignment.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {assignment}: write KEY=VALUE")
-        root, *keys = key.split(".")
-        here = judges if root == "verifiers" else fields
-        *path, last = keys if root == "verifiers" else [root, *keys]
-        for each in path:
-            here = here.setdefault(each, {})
-        here[last] = parse_value(text)
-    try:
-        stage: AnyStage = TypeAdapter(AnyStage).validate_python(fields)
-        return stage, TypeAdapter(dict[str, AnyVerifier]).validate_python(judges)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise RecipeError(
-            f"apply {kind}: {'.'.join(map(str, first['loc'][1:]))}: {first['msg'].lower()}"
-        ) from None
+        root = assignment.partition("=")[0].split(".")[0]
+        if root in GIVEN:
+            raise RecipeError(f"--set {assignment}: {root} is given by the command itself; leave it out")
+        place = assign(data, assignment, () if root == "verifiers" else ("stages", kind))
+        sources[place] = f"--set {assignment}"
+    recipe = validated(data, sources)
+    return recipe.stage(kind), recipe.verifiers
 
 
 def read_rows(path: Path) -> tuple[list[Row], dict[int, str]]:
     """Rows of a jsonl or parquet file; a line that is no JSON object is an empty row with a reason."""
-    if not path.exists():
-        raise MissingError(f"{path}: no such file; give a .jsonl or .parquet file")
-    if path.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            return pq.read_table(path).to_pylist(), {}
-        except pa.ArrowInvalid as error:
-            raise RecipeError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from None
-    if path.suffix != ".jsonl":
+    if path.suffix not in (".jsonl", ".parquet"):
         raise RecipeError(f"{path}: the input ends in .jsonl or .parquet")
+    if not path.is_file():
+        raise MissingError(f"{path}: no such file; give a .jsonl or .parquet file")
+    return (_parquet_rows(path), {}) if path.suffix == ".parquet" else _jsonl_rows(path)
+
+
+def _parquet_rows(path: Path) -> list[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows: list[Row] = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise StageError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
+    return rows
+
+
+def _jsonl_rows(path: Path) -> tuple[list[Row], dict[int, str]]:
     rows: list[Row] = []
     refused: dict[int, str] = {}
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in filter(str.strip, file):
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
                 refused[len(rows)] = "unreadable"
@@ -133,7 +136,7 @@ def read_rows(path: Path) -> tuple[list[Row], dict[int, str]]:
 def _read(path: Path, domain: str, *, selects: bool) -> _File:
     rows, refused = read_rows(path)
     if len(refused) == len(rows):
-        raise RecipeError(f"{path}: no rows that could be read")
+        raise StageError(f"{path}: no rows that could be read; give one JSON object per line")
     known = {column for row in rows for column in row}
     missing = [
         column
@@ -146,40 +149,55 @@ def _read(path: Path, domain: str, *, selects: bool) -> _File:
     for index, row in enumerate(rows):
         if selects and row.get("kept") is False:
             refused[index] = row.get("reject_reason") or "dropped_before"
-        elif index not in refused and not _complete(row):
-            refused[index] = row.get("reject_reason") or "incomplete"
         elif index not in refused:
-            traces[index] = _trace(row, index, domain)
+            found = _trace(row, index, domain)
+            if isinstance(found, Trace):
+                traces[index] = found
+            else:
+                refused[index] = row.get("reject_reason") or found
     return _File(rows, traces, refused)
 
 
-def _complete(row: Row) -> bool:
-    return isinstance(row.get("completion"), str) and bool(
-        row.get("messages") or isinstance(row.get("prompt"), str)
-    )
-
-
-def _trace(row: Row, index: int, domain: str) -> Trace:
-    reasoning, response = split_think(row["completion"])
-    messages = row.get("messages") or [{"role": "user", "content": row["prompt"]}]
-
-    optional = {
-        name: row[name]
-        for name in ("source", "language", "finish_reason", "prompt_tokens", "completion_tokens", "model")
-        if row.get(name) is not None
-    }
+def _trace(row: Row, index: int, domain: str) -> Trace | str:
+    """The trace in a row, or the reason why there is none."""
+    messages, completion, reference = _messages(row), row.get("completion"), row.get("reference")
+    if messages is None or not isinstance(completion, str):
+        return "incomplete"
+    texts = {name: row[name] for name in TEXTS if isinstance(row.get(name), str)}
+    counts = {name: row[name] for name in COUNTS if type(row.get(name)) is int and 0 <= row[name] < 2**31}
+    try:
+        canonical([messages, completion, reference, texts]).decode()  # what no file can hold
+    except (ValueError, TypeError, RecursionError):
+        return "unreadable"
+    reasoning, response = split_think(completion)
     return Trace(
-        problem_id=problem_id(messages, row.get("reference")),
+        problem_id=problem_id(messages, reference),
         messages=messages,
-        completion=row["completion"],
+        completion=completion,
         reasoning=reasoning,
         response=response,
-        reference=row.get("reference"),
-        domain=row.get("domain") or domain,
+        reference=reference,
+        domain=str(row.get("domain") or domain),
         index=index,
         origin="file",
-        **optional,
+        **texts,
+        **counts,
     )
+
+
+def _messages(row: Row) -> list[Message] | None:
+    """The messages of a row, or its prompt as one; None where it has neither."""
+    given = row.get("messages") or row.get("prompt")
+    if isinstance(given, str):
+        return [{"role": "user", "content": given}]
+    found = []
+    for each in given if isinstance(given, list) else []:
+        match each:
+            case {"role": str(role), "content": str(content)}:
+                found.append({"role": role, "content": content})
+            case _:
+                return None
+    return found or None
 
 
 def _run(stage: AnyStage, verifiers: dict[str, AnyVerifier], file: _File, store: Store) -> dict[int, Row]:
@@ -191,7 +209,11 @@ def _run(stage: AnyStage, verifiers: dict[str, AnyVerifier], file: _File, store:
         inputs["labels"] = [_input(_sealed(store, "file", LABELS, *present))]
     with store.building(stage.kind, digest("applied"), lambda _: None) as writer:
         job = Job(store, writer, inputs, shards=SHARDS, verifiers=verifiers)
-        stage.run(job)
+        try:
+            stage.run(job)
+        except StageError:
+            if not all(writer.has(shard) for shard in range(SHARDS)):
+                raise  # else nothing is left, which the rows say one by one
         draft = Manifest(stage.name, stage.kind, stage.MAKES, digest("applied"), "", inputs={})
         made = store.seal(writer, draft)
     found = {row.pop("id"): row for row in made.rows()}
@@ -206,15 +228,18 @@ def _present_labels(file: _File) -> tuple[list[Row], Any] | None:
     if not columns:
         return None
     rows = [
-        {"id": trace.id}
-        | {
-            name: json.dumps(value) if name in JSON_COLUMNS and not isinstance(value, str | None) else value
-            for name in columns
-            for value in [file.rows[index].get(name)]
-        }
+        {"id": trace.id} | {name: _as_text(name, file.rows[index].get(name)) for name in columns}
         for index, trace in file.traces.items()
     ]
-    return rows, pa.Table.from_pylist(rows).schema
+    try:
+        return rows, pa.Table.from_pylist(rows).schema
+    except pa.ArrowException as error:
+        raise RecipeError(f"label columns ({', '.join(columns)}): not of one type each ({error})") from None
+
+
+def _as_text(name: str, value: Any) -> Any:
+    """The value as an artifact holds it: JSON columns as text."""
+    return json.dumps(value) if name in JSON_COLUMNS and not isinstance(value, str | None) else value
 
 
 def _sealed(store: Store, kind: str, type_: str, rows: list[Row], schema: Any) -> Artifact:
@@ -241,17 +266,7 @@ def _write(target: Path, file: _File, labels: dict[int, Row], *, selects: bool) 
         if index in file.refused:
             added = ({"kept": False} if selects else {}) | {"reject_reason": file.refused[index]}
         rows.append(row | added)
-    if target.suffix == ".jsonl":
-        with target.open("w", encoding="utf-8") as out:
-            out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    else:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        pq.write_table(
-            pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]), target
-        )
+    _write_rows(rows, target)
     if selects:
         return {
             "rows": len(rows),
@@ -259,3 +274,34 @@ def _write(target: Path, file: _File, labels: dict[int, Row], *, selects: bool) 
             "refused": len(file.refused),
         }
     return {"rows": len(rows), "labelled": len(labels), "refused": len(file.refused)}
+
+
+def _write_rows(rows: list[Row], target: Path) -> None:
+    """Write the whole file or none; raises OSError where it cannot be written."""
+    temporary = target.with_name(f"{target.name}.part")
+    if target.suffix == ".jsonl":
+        # a lone surrogate becomes the escape that it was
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as out:
+            out.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        pq.write_table(
+            pa.table({name: _column([row.get(name) for row in rows]) for name in names}), temporary
+        )
+    temporary.replace(target)
+
+
+def _column(values: list[Any]) -> Any:
+    """An Arrow array of the values; JSON text where they are of no one type that Parquet has."""
+    import pyarrow as pa
+
+    try:
+        found = pa.array(values)
+    except (pa.ArrowException, UnicodeError, OverflowError):
+        found = None
+    if found is None or "struct<>" in str(found.type):
+        return pa.array([None if value is None else json.dumps(value, default=str) for value in values])
+    return found

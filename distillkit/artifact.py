@@ -190,7 +190,14 @@ def weights_content(folder: Path) -> str:
 
 
 _UNSTABLE_KEYS = frozenset(
-    {"_name_or_path", "name_or_path", "transformers_version", "base_model_name_or_path"}
+    {
+        "_name_or_path",
+        "base_model_name_or_path",
+        "is_local",
+        "local_files_only",
+        "name_or_path",
+        "transformers_version",
+    }
 )
 
 

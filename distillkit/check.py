@@ -6,6 +6,7 @@ data, so that the terminal, `--json` and the tests see the same.
 
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ from distillkit.errors import RecipeError
 from distillkit.events import Events
 from distillkit.lock import Lock
 from distillkit.recipe import Recipe
-from distillkit.runner import Run
+from distillkit.runner import Run, pin, placed
+from distillkit.sampling import Sampling
+from distillkit.stages import AnyStage
 from distillkit.stages.base import PROBLEMS, Job
 from distillkit.stages.grpo import Grpo
+from distillkit.stages.problems import Problems
 from distillkit.stages.sft import Sft
 from distillkit.trace import Problem, problem_of
+from distillkit.training.run import built
 from distillkit.verifiers import AnyVerifier
-from distillkit.wiring import PACKAGED, Step, resolve, weights_names
+from distillkit.wiring import Step, resolve
 
 
 @dataclass
@@ -52,7 +57,9 @@ def check(recipe: Recipe, folder: Path) -> Finding:
     """
     steps = resolve(recipe)
     for step in steps:
-        step.stage.check(folder)
+        with placed(step.name):
+            step.stage.check(folder)
+            _require_verifiers(step, steps, recipe.verifiers)
     return Finding(recipe.name, [_stage(step) for step in steps], foreign(recipe))
 
 
@@ -65,12 +72,35 @@ def _stage(step: Step) -> dict[str, Any]:
     }
 
 
+def _require_verifiers(step: Step, steps: list[Step], verifiers: Mapping[str, AnyVerifier]) -> None:
+    """Raises RecipeError where a stage judges problems of a domain without a verifier, as far as the recipe tells."""
+    for domain in sorted(_domains(step, steps) - set(verifiers)) if step.stage.JUDGES else []:
+        raise RecipeError(
+            f"no verifier for domain {domain!r}; add it to `verifiers:` at the top of the recipe"
+        )
+
+
+def _domains(step: Step, steps: list[Step]) -> set[str]:
+    """Domains of the problems that reach a step; those that a source names row by row are not known here."""
+    stage = step.stage
+    if isinstance(stage, Problems):
+        return set() if stage.columns.domain is not None else {stage.domain or stage.toy or "math"}
+    below = [each for each in steps for names in step.wires.values() if each.name in names]
+    return {domain for each in below for domain in _domains(each, steps)}
+
+
 def foreign(recipe: Recipe) -> list[str]:
     """Everything in a recipe that runs code of its author."""
-    stages = [f"stages.{stage.name}: {phrase}" for stage in recipe.stages for phrase in stage.foreign()]
-    return stages + [
+    found = [f"stages.{stage.name}: {phrase}" for stage in recipe.stages for phrase in _foreign(stage)]
+    found += [
         f"verifiers.{domain}: {phrase}" for domain, v in recipe.verifiers.items() for phrase in v.foreign()
     ]
+    return list(dict.fromkeys(found))
+
+
+def _foreign(stage: AnyStage) -> list[str]:
+    engine = stage.engine if isinstance(stage, Sampling) else None
+    return stage.foreign() + (engine.foreign() if engine is not None else [])
 
 
 def check_online(recipe: Recipe, path: Path, finding: Finding) -> None:
@@ -79,12 +109,7 @@ def check_online(recipe: Recipe, path: Path, finding: Finding) -> None:
     Raises MissingError for a repository that is not there, gated or out of reach.
     """
     lock = Lock(path.with_suffix(".lock"))
-    names = {stage.name for stage in recipe.stages}
-    for step in resolve(recipe):
-        step.stage.pinned(lock.commit_of)
-        for name in weights_names(step):
-            if name not in names and name not in PACKAGED and not name.startswith((".", "/", "~")):
-                lock.commit_of("model", name)
+    pin(resolve(recipe), lock)
     finding.commits = dict(lock.commits)
 
 
@@ -138,12 +163,18 @@ def check_deep(recipe: Recipe, finding: Finding) -> None:
 
     Raises RecipeError with TRL's own words.
     """
+    from trl import SFTConfig
+
     for stage in recipe.stages:
         if isinstance(stage, Sft | Grpo):
             with tempfile.TemporaryDirectory(prefix="distillkit-") as folder:
                 store = Store(Path(folder))
                 job = Job(store, Writer(store.work / stage.name), {}, seed=recipe.seed)
-                stage.config(Model(stage.model, "", ""), job)
+                model = Model(stage.model, "", "")
+                if isinstance(stage, Grpo):
+                    stage.config(model, job)
+                else:
+                    built(SFTConfig, stage.name, **stage.arguments(model, job.out.scratch, recipe.seed, {}))
 
 
 def render(finding: Finding) -> RenderableType:

@@ -4,7 +4,6 @@ A child has its output in a log, tells its progress in a file, and dies with its
 """
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -28,6 +27,7 @@ from distillkit.executor import executor_for
 from distillkit.stages import AnyStage
 from distillkit.stages.base import Input, Job, Stage
 from distillkit.verifiers import AnyVerifier
+from distillkit.worker import die_with
 
 Listener = Callable[[Event], None]
 
@@ -123,7 +123,7 @@ def run_here(ticket: Ticket, out: Writer, on_event: Listener) -> None:
 
 def serve(handle: int, parent: int, preload: Sequence[str]) -> NoReturn:
     """The server's whole life: import, then fork a child per ticket and answer with its pid and its end."""
-    _die_with(parent)
+    die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # what stops a run is for the child to hear, in good order
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _import_all(preload)
@@ -152,18 +152,9 @@ def _import_all(modules: Sequence[str]) -> None:
     gc.freeze()  # no child ever walks these objects again, which also keeps their pages shared
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent is gone (Linux only)."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def _live(ticket: Ticket, server: int) -> int:
     """The child's whole life; returns its exit code."""
-    _die_with(server)
+    die_with(server)
     signal.signal(signal.SIGINT, _stop_once)
     signal.signal(signal.SIGTERM, _stop_once)
     log = os.open(ticket.scratch / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)

@@ -3,6 +3,7 @@
 Everything heavy is imported inside the verbs, so that `--help` answers at once.
 """
 
+import errno
 import json
 import os
 import signal
@@ -11,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from distillkit import __version__
-from distillkit.errors import DistillkitError, RecipeError
+from distillkit.errors import DistillkitError, MissingError, RecipeError
 
 if TYPE_CHECKING:
     from distillkit.recipe import Recipe
@@ -71,13 +72,17 @@ def run(
     yes: bool,
 ) -> None:
     """Run a recipe; what is in the store already is taken from there."""
+    from distillkit.recipe import located
     from distillkit.session import Session
 
+    if until and only:
+        raise RecipeError("--until and --only: give one of the two")
+    drawn = _seeds(seeds)
     loaded = _load(recipe, sets, limit)
-    session = Session(loaded, recipe, store, update=update)
-    session.admit(trust=trust, over_budget=yes)
-    with _terminated_like_interrupted():
-        session.run(_seeds(seeds), until=until, only=only)
+    with located(recipe), _terminated_like_interrupted():
+        session = Session(loaded, recipe, store, update=update)
+        session.admit(trust=trust, over_budget=yes)
+        session.run(drawn, until=until, only=only)
 
 
 def _load(path: Path, sets: tuple[str, ...], limit: int | None = None) -> "Recipe":
@@ -88,10 +93,11 @@ def _load(path: Path, sets: tuple[str, ...], limit: int | None = None) -> "Recip
 
 
 def _seeds(text: str | None) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")] if text else []
-    except ValueError:
-        raise RecipeError(f"--seeds {text}: write whole numbers with commas, e.g. 1,2,3") from None
+    parts = [part.strip() for part in text.split(",")] if text is not None else []
+    seeds = [int(part) for part in parts if part.isdecimal() and int(part) < 2**31]
+    if len(set(seeds)) != len(parts):
+        raise RecipeError(f"--seeds {text}: write different whole numbers from 0 on with commas, e.g. 1,2,3")
+    return seeds
 
 
 @contextmanager
@@ -122,15 +128,17 @@ def check(
     """Refuse what would fail later: keys, wires, types, fields, files. Offline and static unless told otherwise."""
     from distillkit.check import check as check_recipe
     from distillkit.check import check_data, check_deep, check_online, render
+    from distillkit.recipe import located
 
     loaded = _load(recipe, sets)
-    finding = check_recipe(loaded, recipe.parent)
-    if online:
-        check_online(loaded, recipe, finding)
-    if data:
-        check_data(loaded, recipe, store, finding)
-    if deep:
-        check_deep(loaded, finding)
+    with located(recipe):
+        finding = check_recipe(loaded, recipe.parent)
+        if online:
+            check_online(loaded, recipe, finding)
+        if data:
+            check_data(loaded, recipe, store, finding)
+        if deep:
+            check_deep(loaded, finding)
     _print(finding.as_json(), as_json, lambda: render(finding))
 
 
@@ -143,8 +151,11 @@ def plan(recipe: Path, sets: tuple[str, ...], store: Path, as_json: bool) -> Non
     """What a run would take from the store, what it would make, and what that costs."""
     from distillkit.plan import plan as plan_recipe
     from distillkit.plan import render
+    from distillkit.recipe import located
 
-    planned = plan_recipe(_load(recipe, sets), recipe, store)
+    loaded = _load(recipe, sets)
+    with located(recipe):
+        planned = plan_recipe(loaded, recipe, store)
     _print(planned.as_json(), as_json, lambda: render(planned))
 
 
@@ -238,9 +249,13 @@ def _print(data: dict[str, Any], as_json: bool, render: Callable[[], Any]) -> No
     if as_json:
         click.echo(json.dumps(data, indent=1, ensure_ascii=False))
         return
-    from rich.console import Console
+    from distillkit.live import console
 
-    Console(highlight=False).print(render())
+    console().print(render())
+
+
+UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
+"""What keeps a place from being written, and is no mistake of ours."""
 
 
 def main() -> None:
@@ -248,14 +263,21 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except DistillkitError as error:
-        print(f"distillkit: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _leave(str(error), error.exit_code)
     except click.UsageError as error:
-        print(f"distillkit: {error.format_message()} (see distillkit --help)", file=sys.stderr)
-        sys.exit(2)
+        _leave(f"{error.format_message()} (see distillkit --help)", RecipeError.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        print("distillkit: interrupted; what is finished is safe, run again to go on", file=sys.stderr)
-        sys.exit(130)
+        _leave("interrupted; what is finished is safe, run again to go on", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        where = error.filename or "output"
+        _leave(f"{where}: {error.strerror}; make room or give another place", MissingError.exit_code)
+
+
+def _leave(text: str, code: int) -> NoReturn:
+    print(f"distillkit: {text}", file=sys.stderr)
+    sys.exit(code)

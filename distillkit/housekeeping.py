@@ -23,8 +23,7 @@ def run_folders(store: Path) -> list[Path]:
 
 def list_store(store: Path) -> dict[str, Any]:
     """{"runs": [{run, status, stages}], "artifacts": [{name, stage, type, rows, bytes}]}."""
-    if not store.exists():
-        raise MissingError(f"{store}: no store there; give --store DIR")
+    _require(store)
     runs = []
     for path in run_folders(store):
         record = load_record(path)
@@ -35,12 +34,7 @@ def list_store(store: Path) -> dict[str, Any]:
                 "stages": len(record.stages),
             }
         )
-    folder = store / "artifacts"
-    artifacts = (
-        [_entry(path) for path in sorted(folder.iterdir()) if (path / MANIFEST).exists()]
-        if folder.exists()
-        else []
-    )
+    artifacts = [_entry(path) for path in _below(store / "artifacts") if (path / MANIFEST).exists()]
     return {"runs": runs, "artifacts": artifacts}
 
 
@@ -77,18 +71,31 @@ def render(listed: dict[str, Any]) -> RenderableType:
 
 
 def collect(store: Path, *, remove: bool) -> list[str]:
-    """One line per artifact that no run refers to and per work folder that no process holds; removes them when told."""
-    if not store.exists():
-        raise MissingError(f"{store}: no store there; give --store DIR")
-    used = {stage["artifact"] for path in run_folders(store) for stage in load_record(path).stages}
-    lines = []
-    for path in sorted((store / "artifacts").iterdir()):
-        if path.name not in used:
-            lines.append(_dispose(path, remove))
-    for path in sorted((store / "work").iterdir()):
+    """One line per artifact that no run refers to and per work folder that no process holds; removes them when told.
+
+    Raises MissingError where there is no store, or while a run is at work in it: what that one has made is not yet
+    written down.
+    """
+    _require(store)
+    runs = run_folders(store)
+    for path in runs:
+        if not _free(path / ".lock"):
+            raise MissingError(f"{path}: this run is at work; wait until it has ended")
+    used = {stage["artifact"] for path in runs for stage in load_record(path).stages}
+    lines = [_dispose(path, remove) for path in _below(store / "artifacts") if path.name not in used]
+    for path in _below(store / "work"):
         if path.is_dir() and _free(path.with_name(f"{path.name}.lock")):
             lines.append(_dispose(path, remove))
     return lines or ["nothing to remove"]
+
+
+def _require(store: Path) -> None:
+    if not store.is_dir():
+        raise MissingError(f"{store}: no store there; give --store DIR")
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.exists() else []
 
 
 def _dispose(path: Path, remove: bool) -> str:

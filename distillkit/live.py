@@ -3,6 +3,7 @@
 Both listen to the same events that are kept in `events.jsonl`.
 """
 
+import os
 import time
 from types import TracebackType
 from typing import Self
@@ -15,7 +16,16 @@ from rich.text import Text
 from distillkit.events import Event
 
 PLAIN_EVERY_S = 30.0
+PLAIN_WIDTH = 160
+"""Columns where nobody says how many there are."""
 SHOWN_FACTS = ("rate", "tokens_per_s", "accepted", "reward", "loss", "cost")
+
+
+def console() -> Console:
+    """Standard output; wide where it is no terminal, so that a file or a pipe gets whole lines."""
+    usual = Console(highlight=False)
+    told = usual.is_terminal or "COLUMNS" in os.environ
+    return usual if told else Console(highlight=False, width=PLAIN_WIDTH)
 
 
 class Watcher:
@@ -86,13 +96,8 @@ class Watcher:
 def finished_line(event: Event) -> Text:
     """One line for a finished stage: rows kept of rows in, seconds, or where it came from."""
     source = "from the store" if event["cached"] else f"{event['seconds']:.1f} s"
-    rows = (
-        f"{event['rows_kept']:,} of {event['rows_in']:,}"
-        if event["rows_in"]
-        else f"{event['rows_kept']:,}"
-        if event["rows_kept"]
-        else ""
-    )
+    kept, came = event["rows_kept"], event["rows_in"]
+    rows = f"{kept:,} of {came:,}" if came >= max(kept, 1) else f"{kept:,}" if kept else ""
     line = Text("  ")
     line.append(f"{event['stage']:<12}", style="bold")
     line.append(f"{event['kind']:<10}", style="dim")

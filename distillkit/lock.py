@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from distillkit.artifact import write_text
-from distillkit.errors import RecipeError
+from distillkit.errors import MissingError, RecipeError
 from distillkit.hub import parse_reference, resolve
 
 
@@ -45,6 +45,10 @@ class Lock:
 def _read(path: Path) -> dict[str, str]:
     try:
         data = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise MissingError(
+            f"{path}: cannot be read ({error.strerror}); remove it and run again online"
+        ) from None
     except ValueError:
         raise RecipeError(f"{path}:1: not a lock file; remove it and run again online") from None
     if not isinstance(data, dict):

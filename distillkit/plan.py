@@ -186,13 +186,18 @@ class Estimate:
     def _sampling(
         self, step: Step, stage: Sample | Evaluate | Screen, sizes: list[budget.Model], machine: Budget
     ) -> Cost:
-        [source, *_] = [name for slot in ("problems", "input") for name in step.wires.get(slot, [])] or [""]
-        rows = (self.rows(source) if source else None) or 0
-        if isinstance(stage, Screen):
-            rows = min(rows or stage.limit, stage.limit)
+        samples = 0
+        for name in [
+            name for slot in ("problems", "benchmarks", "input") for name in step.wires.get(slot, [])
+        ]:
+            rows = self.rows(name)
+            if not isinstance(stage, Sample) and stage.limit is not None:
+                rows = stage.limit if rows is None else min(rows, stage.limit)
+            n = stage.benchmarks.get(name, stage.n) if isinstance(stage, Evaluate) else stage.n
+            samples += (rows or 0) * n
         total = Cost()
         for size in sizes:
-            total += budget.generation(size, machine, rows * stage.n, MEAN_SHARE * stage.max_tokens)
+            total += budget.generation(size, machine, samples, MEAN_SHARE * stage.max_tokens)
         return total
 
 
@@ -206,7 +211,10 @@ def _config(name: str) -> dict[str, Any] | None:
         folder = Path(name).expanduser()
     else:
         return None
-    found: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+    try:
+        found: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+    except ValueError:
+        return None  # the name may tell its size; loading it says what is wrong
     return found
 
 

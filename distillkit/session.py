@@ -1,14 +1,14 @@
 """One `distillkit run`: admission, a folder per run, the live view, the report at the end."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-
-from rich.console import Console
 
 from distillkit.artifact import Artifact, Store
 from distillkit.check import check, foreign
 from distillkit.errors import DistillkitError, RecipeError
 from distillkit.events import Events
-from distillkit.live import Watcher
+from distillkit.live import Watcher, console
 from distillkit.lock import Lock
 from distillkit.plan import over_budget as exceeds
 from distillkit.recipe import Recipe
@@ -27,7 +27,7 @@ class Session:
         self.path = path
         self.store = Store(store)
         self.lock = Lock(path.with_suffix(".lock"), update=update)
-        self.console = Console(highlight=False)
+        self.console = console()
 
     def admit(self, *, trust: bool, over_budget: bool) -> None:
         """Refuse what `check` refuses, foreign code without trust, and a plan above the budget.
@@ -48,19 +48,17 @@ class Session:
         """Run once, or once per seed in one folder, and print what came out."""
         runs = self.store.root / "runs"
         with open_run(runs, self.recipe.name, self.recipe.dump()) as folder:
-            if seeds:
-                folder.record.seeds = seeds
-                folder.save()
+            folder.record.seeds = seeds
+            folder.save()
+            with _recorded(folder):
                 for seed in seeds:
                     self.console.print(f"seed {seed}")
                     path = folder.path / "seeds" / str(seed)
                     path.mkdir(parents=True, exist_ok=True)
                     below = RunFolder(path, RunRecord(self.recipe.name, folder.record.number))
                     self._run_one(below, self.recipe.model_copy(update={"seed": seed}), until, only)
-                folder.record.status = "done"
-                folder.save()
-            else:
-                self._run_one(folder, self.recipe, until, only)
+                if not seeds:
+                    self._run_one(folder, self.recipe, until, only)
             with boundary("report", folder.path):
                 self._conclude(folder)
 
@@ -71,22 +69,31 @@ class Session:
         with Watcher(self.console) as watcher:
             events = Events(folder.path / "events.jsonl", watcher)
             events.tell("run_started", recipe=recipe.name, seed=recipe.seed)
-            status = "failed"
             try:
-                Run(recipe, self.store, events, self.lock).execute(until, only, record)
-                status = "done"
-            except DistillkitError as error:
-                folder.record.error = str(error)
-                raise
-            except KeyboardInterrupt:
-                status = "interrupted"
-                raise
+                with _recorded(folder):
+                    Run(recipe, self.store, events, self.lock).execute(until, only, record)
             finally:
-                folder.record.status = status
-                folder.save()
-                events.tell("run_finished", status=status)
+                events.tell("run_finished", status=folder.record.status)
 
     def _conclude(self, folder: RunFolder) -> None:
         self.console.print()
         self.console.print(render(describe(folder.path, self.store.root)))
         self.console.print(f"report: {write_report(folder.path, self.store)}", soft_wrap=True)
+
+
+@contextmanager
+def _recorded(folder: RunFolder) -> Iterator[None]:
+    """Keeps how a run ended in its run.json: done, failed and why, or interrupted."""
+    status = "failed"
+    try:
+        yield
+        status = "done"
+    except DistillkitError as error:
+        folder.record.error = str(error)
+        raise
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        folder.record.status = status
+        folder.save()

@@ -20,7 +20,7 @@ def copy(name: str, target: Path | None) -> Path:
     """Copy a recipe to `target` (default ./NAME.yaml).
 
     Raises:
-        MissingError: no recipe of that name ships.
+        MissingError: no recipe of that name ships, or the target cannot be written.
         RecipeError: the target is there already.
     """
     source = folder() / f"{name}.yaml"
@@ -31,8 +31,13 @@ def copy(name: str, target: Path | None) -> Path:
     target = target or Path(f"{name}.yaml")
     if target.exists():
         raise RecipeError(f"{target}: is there already; give another place with -o")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(source.read_text("utf-8"), "utf-8")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(source.read_text("utf-8"), "utf-8")
+    except OSError as error:
+        raise MissingError(
+            f"{target}: cannot be written ({error.strerror}); give another place with -o"
+        ) from None
     return target
 
 

@@ -26,7 +26,7 @@ def serve() -> None:
     """The worker process: `make` once, then one answer line for each item of each request line."""
     requests, answers = _claim_pipes()
     start = json.loads(requests.readline())
-    _die_with(start["parent"])
+    die_with(start["parent"])
     _limit_memory(start["memory_bytes"])
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -78,7 +78,7 @@ def _claim_pipes() -> tuple[BinaryIO, BinaryIO]:
     return requests, answers
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Ask the kernel to kill this process when its parent is gone, however busy it is then.
 
     Elsewhere than on Linux the end of the request pipe does it, once the item under way has ended.

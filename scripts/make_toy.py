@@ -1,6 +1,6 @@
 """Make the base model of the tiny world, distillkit/toy/base/, or check that this script still makes it.
 
-    python scripts/make_toy.py            # about 7 minutes on two cores
+    python scripts/make_toy.py            # some five minutes on two idle cores
     python scripts/make_toy.py --check    # make it anew elsewhere; does it behave as the shipped one does?
 
 Plain torch and transformers, everything seeded: equal thread counts on equal machines give equal bytes.
@@ -160,7 +160,7 @@ def train(model: "Qwen3ForCausalLM", tokenizer: "PreTrainedTokenizerFast", steps
 def collate(
     pairs: list[tuple[str, str]], tokenizer: "PreTrainedTokenizerFast"
 ) -> Iterator[dict[str, "torch.Tensor | int"]]:
-    """A batch in four right-padded parts by length: the same gradient as in one piece for half the padding.
+    """A batch in four right-padded parts by length: the same gradient as in one piece, with less padding.
 
     Labels are -100 on prompts and padding. Causal attention never looks right, so that no mask is needed.
     """

@@ -63,7 +63,7 @@ def test_the_engine_of_the_recipe_goes_to_stages_that_name_none(path: Path) -> N
         (
             "min: 1.0",
             "min_scroe: 1.0",
-            "tiny.yaml:15: stages.kept.rules.0.min_scroe: unknown key; did you mean min?",
+            "tiny.yaml:16: stages.kept.rules.0.min_scroe: unknown key; did you mean min?",
         ),
         ("    n: 4", "    nn: 4", "tiny.yaml:10: stages.own.nn: unknown key; did you mean n?"),
         (

@@ -4,6 +4,7 @@ An engine is a frozen declaration; opened on weights it is a session that genera
 and never splits a completion (sampling.py does, for all of them), so that every engine gives the same row.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -170,15 +171,14 @@ def text_of(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int], stop: Sequ
     return text[: min(ends)] if ends else text
 
 
-def context_of(config: "PretrainedConfig") -> int | None:
-    """Most tokens of prompt and completion together that the model was made for; None where it does not say."""
-    context: int | None = config.get_text_config().to_dict().get("max_position_embeddings")
-    return context
+def context_of(config: "PretrainedConfig") -> int:
+    """Most tokens of prompt and completion together that the model was made for."""
+    return config.get_text_config().to_dict().get("max_position_embeddings") or sys.maxsize
 
 
-def require_context(context: int | None, max_tokens: int, name: str) -> None:
+def require_context(context: int, max_tokens: int, name: str) -> None:
     """Raises RecipeError where no prompt at all would leave room for max_tokens."""
-    if context is not None and max_tokens > context:
+    if max_tokens > context:
         raise RecipeError(
             f"{name}: max_tokens {max_tokens} is more than its context of {context} tokens; lower it"
         )

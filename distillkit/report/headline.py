@@ -15,7 +15,6 @@ ROLES = {"grpo": "after RL", "sft": "after distillation"}
 LINES = (
     ("mixed_language", "mix languages"),
     ("mean_tokens", "tokens long"),
-    ("truncated", "cut at the limit"),
 )
 """(metric, words behind its value) below the number of a tile."""
 TRUNCATED = 0.02
@@ -86,7 +85,7 @@ def tiles(material: Material) -> list[Tile]:
     words = f", range of {len(material.seeds)} seeds" if material.seeds else ""
     found = []
     for place, (model, metrics) in enumerate(scores.items()):
-        role = ROLES.get(kinds.get(model, ""), "base model" if model not in kinds else kinds[model])
+        role = ROLES.get(kinds.get(model, ""), kinds.get(model, "base model"))
         colour = plots.COLOURS[place % len(plots.COLOURS)]
         main = next((name for name in metrics if metric_name(name) == "pass@1"), None)
         if main is not None and metrics[main]["value"] is not None:
@@ -170,10 +169,11 @@ def warnings(material: Material) -> list[str]:
             if metric_name(name) == "truncated" and value > TRUNCATED:
                 where = name.removesuffix("truncated").rstrip("/")
                 on = f" on {where}" if where else ""
-                found.append(f"{model}: {100 * value:.0f} % of its answers{on} were cut, so it scores too low")
-    least = min((s["n"] for metrics in described["scores"].values() for s in metrics.values()), default=None)
+                found.append(
+                    f"{model}: {100 * value:.0f} % of its answers{on} were cut, so it scores too low"
+                )
     main = [s["n"] for m in described["scores"].values() for n, s in m.items() if metric_name(n) == "pass@1"]
-    if least is not None and main and min(main) < FEW_PROBLEMS:
+    if main and min(main) < FEW_PROBLEMS:
         found.append(f"scores on {min(main)} problems: too few to tell models apart; read the intervals")
     return found
 

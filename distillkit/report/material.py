@@ -67,7 +67,7 @@ class Material:
     @cached_property
     def declared(self) -> list[dict[str, Any]]:
         """The stages as the recipe declares them, also those that the run did not reach."""
-        stages: list[dict[str, Any]] = (yaml.safe_load(self.recipe) or {}).get("stages", [])
+        stages: list[dict[str, Any]] = (yaml.load(self.recipe, Loader=yaml.BaseLoader) or {}).get("stages", [])
         return stages
 
     @cached_property
@@ -92,10 +92,11 @@ class Material:
         *data: Any,
         legend: list[str] | None = None,
     ) -> Figure:
-        """`draw(*data)` with its words; legend: the names of its series, in order."""
-        colours = [plots.COLOURS[at % len(plots.COLOURS)] for at in range(len(legend or []))]
+        """`draw(*data)` with its words; legend: the names of its series, in order; a single one needs none."""
+        names = legend if legend and len(legend) > 1 else []
+        colours = [plots.COLOURS[at % len(plots.COLOURS)] for at in range(len(names))]
         svg = plots.cached_svg(self.store.root / "figures", title, draw, *data)
-        return Figure(title, note, svg, list(zip(colours, legend or [], strict=True)))
+        return Figure(title, note, svg, list(zip(colours, names, strict=True)))
 
 
 def curves_of(artifact: Artifact) -> Curves:

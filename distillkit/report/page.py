@@ -14,12 +14,11 @@ from typing import Any
 
 from distillkit import __version__
 from distillkit.artifact import Artifact, Store, write_text
+from distillkit.report import template
 from distillkit.report.headline import predictions, tiles, warnings
 from distillkit.report.material import Material
 from distillkit.report.sections import sections
 from distillkit.report.traces import browsed
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(run: Path, store: Store) -> Path:
@@ -41,18 +40,9 @@ def write_report(run: Path, store: Store) -> Path:
 
 def page(material: Material) -> str:
     """The page as text."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = (TEMPLATES / "page.js").read_text("utf-8")
+    script = template.source("page.js")
     traces = browsed(material)
-    text = environment.get_template("page.html.j2").render(
+    text = template.load("page.html.j2", autoescape=True).render(
         run=material.described["run"],
         started=_utc(material.started),
         warnings=warnings(material),
@@ -64,7 +54,7 @@ def page(material: Material) -> str:
         stages=_stages(material),
         versions=_versions(material.artifacts),
         recipe=material.recipe,
-        style=(TEMPLATES / "page.css").read_text("utf-8"),
+        style=template.source("page.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         distillkit=__version__,
@@ -92,7 +82,13 @@ def _stages(material: Material) -> list[dict[str, Any]]:
     names = {stage["name"]: stage["kind"] for stage in [*material.declared, *material.record.stages]}
     found = []
     for name, kind in names.items():
-        stage: dict[str, Any] = {"name": name, "kind": kind, "artifact": None, **ran.get(name, {})}
+        stage: dict[str, Any] = {
+            "name": name,
+            "kind": kind,
+            "artifact": None,
+            "seconds": 0.0,
+            **ran.get(name, {}),
+        }
         if name in made:
             stage |= {"rows": made[name].manifest.rows_kept, "content": made[name].content[:12]}
         found.append(stage)

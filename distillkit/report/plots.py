@@ -37,7 +37,7 @@ STYLE: dict[str, Any] = {
     "grid.alpha": 0.25,
     "grid.color": INK,
     "savefig.transparent": True,
-    "svg.fonttype": "none",  # text stays text: smaller, searchable, and drawn by the reader's own fonts
+    "svg.fonttype": "none",  # text stays text: smaller, searchable, and drawn by the page's fonts
     "svg.hashsalt": "distillkit",
     "text.color": INK,
     "text.parse_math": False,  # a `$` in a name is a dollar
@@ -48,8 +48,10 @@ WIDTH, HEIGHT = 4.4, 2.5
 """Inches."""
 ROW = 0.42
 """Inches of one row with its words above it."""
-BINS = 24
+BINS = 40
+"""Most bars of a histogram."""
 LONGEST_NAME = 48
+"""Characters; the middle of a longer name is left out."""
 
 Interval = tuple[str, float, float | None, float | None]
 """(name, value, low, high); low and high are None where there is no interval."""
@@ -88,16 +90,23 @@ def funnel(steps: Sequence[Mapping[str, Any]]) -> "Figure":
 
 
 def intervals(entries: Sequence[Interval], colours: Sequence[int] | None = None) -> "Figure":
-    """A dot with its interval per entry, on [0, 1]; `colours` are places in COLOURS."""
+    """A dot with its interval per entry, on [0, 1] or on the part of it that they take up.
+
+    colours: a place in COLOURS for each entry; left out: their order.
+    """
     with _axes(height=0.4 + ROW * max(1, len(entries)), left=0.12) as (figure, axes):
+        most = max((end for _, *ends in entries for end in ends if end is not None), default=1.0)
+        right = 1.0 if most > 0.5 else most * 1.3 or 1.0
         for row, (name, value, low, high) in enumerate(entries):
             colour = COLOURS[(colours[row] if colours else row) % len(COLOURS)]
+            axes.plot([0, right], [row + 0.2] * 2, color=INK, linewidth=6, alpha=0.13)
             if low is not None and high is not None:
-                axes.plot([low, high], [row + 0.2] * 2, color=colour, linewidth=6, alpha=0.35)
-            axes.plot([value], [row + 0.2], marker="o", markersize=6, color=colour)
+                axes.plot([low, high], [row + 0.2] * 2, color=colour, linewidth=6, alpha=0.4)
+            axes.plot([value], [row + 0.2], marker="o", markersize=6, color=colour, clip_on=False)
             _label(axes, row, name, f"{value:.3f}")
         _rows(axes, len(entries))
-        axes.set_xlim(-0.02, 1.02)
+        axes.set_xlim(0, right)
+        axes.locator_params(axis="x", nbins=5)
         return figure
 
 
@@ -112,7 +121,7 @@ def _label(axes: Any, row: int, name: str, number: str) -> None:
 def _rows(axes: Any, count: int) -> None:
     axes.set_ylim(max(1, count) - 0.5, -0.5)
     axes.set_yticks([])
-    axes.grid(False, axis="y")
+    axes.grid(False)
     axes.spines["left"].set_visible(False)
 
 
@@ -181,7 +190,7 @@ def bands(series: Mapping[str, Sequence[tuple[float, float, float, float]]], x: 
 
 
 def cached_svg(folder: Path, label: str, draw: Callable[..., "Figure"], *data: Any) -> str:
-    """`svg(draw(*data), label)`, drawn once and kept in `folder`: matplotlib is a second's work before its first line."""
+    """`svg(draw(*data), label)`, drawn once and kept in `folder`: to import matplotlib takes a second."""
     file = folder / f"{digest([_source(), draw.__name__, label, data])}.svg"
     text = file.read_text("utf-8") if file.exists() else ""
     if not text.endswith("</svg>"):
@@ -206,7 +215,8 @@ def svg(figure: "Figure", label: str) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :].strip()
-    drawn = re.sub(r"<metadata>.*?</metadata>\s*", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</defs>\s*", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r"font-family: [^;\"]*; ", "", drawn)
     drawn = re.sub(r' id="[a-z0-9.]+(_[a-z]+)*_\d+"', "", drawn)  # one page, many figures
     drawn = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", drawn, count=1)
     drawn = drawn.replace(INK, "currentColor")

@@ -11,6 +11,7 @@ from distillkit.report.headline import Prediction, benchmarks, metric_name, pred
 from distillkit.report.material import Curves, Figure, Material, curves_of, points
 from distillkit.report.traces import answers, lengths, visible
 from distillkit.show import Grid, Score, funnel_grid, score_grid, screening_grid, seed_grid
+from distillkit.stats import BANDS
 
 CURVES: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Reward", "mean over the completions of a step", {"reward": "in all", "reward_*": "*"}),
@@ -22,12 +23,14 @@ CURVES: tuple[tuple[str, str, dict[str, str]], ...] = (
         {"zero_std": "groups without a signal", "clipped": "cut completions"},
     ),
     ("Entropy", "of the next token, in nats: how undecided the model still is", {"entropy": ""}),
-    ("Reflection", "phrases such as `wait` or `check` in a completion", {"reflections": ""}),
+    ("Reflection", "phrases such as 'wait' or 'check' per completion", {"reflections": ""}),
 )
 """(title, note, {name in a GRPO run's curves.json: its name in the legend}); `*` is any rest of a name."""
 BY_SEED = ("reward", "length", "mixed_language")
 """The curves that the runs of several seeds are compared by."""
 NOT_REWARDS = ("reward_std",)
+PREDICTED = 5
+"""Place in COLOURS of what was not measured."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Section:
     intro: str = ""
     figures: list[Figure] = field(default_factory=list)
     grid: Grid | None = None
+    folded: bool = False
+    """Whether the table is shown on demand only: its figures say most of it."""
     items: list[Any] = field(default_factory=list)
 
 
@@ -53,40 +58,46 @@ def sections(material: Material) -> list[Section]:
         *_funnel(material),
         *_training(material),
     ]
-    return [section for section in found if section.figures or section.items or (section.grid and section.grid.rows)]
+    return [
+        section
+        for section in found
+        if section.figures or section.items or (section.grid and section.grid.rows)
+    ]
 
 
 def _scores(material: Material) -> Iterator[Section]:
     scores = material.described["scores"]
-    models = list(scores)
-    figures = []
+    figures: list[Figure | None] = []
     for head in benchmarks(scores):
         on = f" on {head.rstrip('/')}" if head else ""
+        mixing = "share of answers with words of two or more languages"
         figures += [
             _intervals(material, scores, head + "pass@1", f"pass@1{on}", "chance that one sample is right"),
+            _intervals(material, scores, head + "mixed_language", f"Language mixing{on}", mixing),
             _pass_curves(material, scores, head, on),
-            _intervals(
-                material,
-                scores,
-                head + "mixed_language",
-                f"Language mixing{on}",
-                "share of answers with words of two or more languages",
-            ),
         ]
-    groups = {name: tokens for a in material.of_kind("evaluate") for name, tokens in lengths(a).items() if tokens}
-    if groups:
-        figures.append(
-            material.figure("Length", "share of answers by tokens", plots.length_histogram, groups, legend=models)
-        )
+    figures.append(_length_figure(material))
+    intro = "On held-out problems, which no stage has trained on; intervals are 95 % over problems."
     shown = [figure for figure in figures if figure is not None]
-    intro = "Held-out problems that no stage has trained on; intervals are 95 % over problems."
-    yield Section("scores", "Scores", intro if models else "", shown, score_grid(material.described))
+    yield Section("scores", "Scores", intro, shown, score_grid(material.described))
     yield Section(
         "answers",
         "The same problems, model by model",
         "The first sample of each model on the first problems by id (a hash): nothing is picked by hand.",
         items=[each for artifact in material.of_kind("evaluate")[:1] for each in answers(artifact)],
     )
+
+
+def _length_figure(material: Material) -> Figure | None:
+    """Lengths of the models' answers; of the sampled traces, where nothing was evaluated."""
+    groups: dict[str, list[int]] = {}
+    for artifact in material.of_kind("evaluate") or material.of_kind("sample"):
+        for name, tokens in lengths(artifact).items():
+            groups.setdefault(name, []).extend(tokens)
+    if not any(groups.values()):
+        return None
+    note = "share of completions by tokens"
+    return material.figure("Length", note, plots.length_histogram, groups, legend=list(groups))
 
 
 def _intervals(
@@ -115,7 +126,12 @@ def _pass_curve(metrics: Mapping[str, Score], head: str = "") -> list[tuple[floa
     found = []
     for metric, score in metrics.items():
         name, at, k = metric_name(metric).partition("@")
-        if metric.startswith(head) and (name, at) == ("pass", "@") and k.isdigit() and score["value"] is not None:
+        if (
+            metric.startswith(head)
+            and (name, at) == ("pass", "@")
+            and k.isdigit()
+            and score["value"] is not None
+        ):
             value, low, high = (score[key] for key in ("value", "low", "high"))
             found.append((float(k), value, value if low is None else low, value if high is None else high))
     return sorted(found)
@@ -125,10 +141,9 @@ def _seeds(material: Material) -> Iterator[Section]:
     if not material.seeds:
         return
     figures = []
-    for title, note, names in CURVES:
-        name = next(iter(names))
+    for title, note, (name, *_) in CURVES:
         series = {
-            f"seed {seed}, {artifact.stage}": points(curves_of(artifact), name)
+            f"{artifact.stage}, seed {seed}": points(curves_of(artifact), name)
             for seed, below in material.seeds.items()
             for artifact in below.of_kind("grpo")
             if name in BY_SEED
@@ -138,9 +153,9 @@ def _seeds(material: Material) -> Iterator[Section]:
     yield Section(
         "seeds",
         "Seeds side by side",
-        "The whole recipe once per seed; each has a page of its own.",
+        "The whole recipe once per seed; each seed has a page of its own.",
         figures,
-        seed_grid(material.described["seeds"]),
+        seed_grid(material.described),
         items=[(seed, f"seeds/{seed}/report.html") for seed in material.seeds],
     )
 
@@ -160,7 +175,7 @@ def _screening(material: Material) -> Iterator[Section]:
                 "Prompts by pass rate",
                 "never 0, rare below 0.05, hard below 0.5, even below 0.95, sure above",
                 plots.bars,
-                {name: n for name, n in screening["bands"].items()},
+                {name: screening["bands"][name] for name in BANDS},
             ),
         ]
         mine = [each for each in foreseen if each.screening == screening["stage"]]
@@ -172,19 +187,31 @@ def _screening(material: Material) -> Iterator[Section]:
             f"of that gap it realises. Predictions are for the training prompts, measured is on held-out ones.",
             figures,
             screening_grid(screening),
+            folded=True,
         )
 
 
 def _predicted(material: Material, prediction: Prediction) -> Figure:
-    note = f"gamma as realised: {prediction.gamma}" if prediction.gamma else "no RL of it was scored"
-    return material.figure("pass@1 after RL: predicted, measured", note, plots.intervals, prediction.entries)
+    """Predictions in one colour, the measured model in its own."""
+    models = list(material.described["scores"])
+    own = models.index(prediction.model) if prediction.model in models else 1
+    colours = [PREDICTED if name.startswith("predicted") else own for name, *_ in prediction.entries]
+    note = (
+        f"gamma as realised: {prediction.gamma}"
+        if prediction.gamma
+        else "gamma is the share of the gap realised"
+    )
+    title = "pass@1 after RL: predicted, measured"
+    return material.figure(title, note, plots.intervals, prediction.entries, colours)
 
 
 def _reinforcement(material: Material) -> Iterator[Section]:
     for artifact in material.of_kind("grpo"):
         curves = curves_of(artifact)
         figures = [
-            figure for title, note, names in CURVES if (figure := _curve(material, curves, title, note, names))
+            figure
+            for title, note, names in CURVES
+            if (figure := _curve(material, curves, title, note, names))
         ]
         if figures:
             facts = artifact.manifest.summary
@@ -211,7 +238,7 @@ def _curve(
                 series[legend.replace("*", rest)] = drawn
     if not series:
         return None
-    return material.figure(title, note, plots.lines, series, legend=list(series) if len(series) > 1 else None)
+    return material.figure(title, note, plots.lines, series, legend=list(series))
 
 
 def _matching(curves: Curves, name: str) -> Sequence[str]:
@@ -233,7 +260,11 @@ def _rollouts(artifact: Artifact) -> list[dict[str, Any]]:
 
 def _funnel(material: Material) -> Iterator[Section]:
     steps = material.described["funnel"]
-    rows = [step for step in steps if step["kind"] != "problems" and (step["rejected"] or step["kind"] == "sample")]
+    rows = [
+        step
+        for step in steps
+        if step["kind"] != "problems" and (step["rejected"] or step["kind"] == "sample")
+    ]
     figures = []
     if rows:
         figures.append(material.figure("Traces", "what came in (grey) and stayed (blue)", plots.funnel, rows))

@@ -76,7 +76,7 @@ def browsed(material: Material) -> dict[str, Any]:
     if selections:
         view = View.of(material.store, selections[-1])
         decided = {
-            id: f"{fate[1]} ({fate[0]})" if fate else KEPT
+            id: f"{fate[1]} (stage {fate[0]})" if fate else KEPT
             for id, fate in fates(material.store, selections[-1]).items()
         }
     elif texts:
@@ -153,12 +153,14 @@ def shown(row: Row) -> dict[str, Any]:
         "answer": visible(row["answer"]) if row.get("answer") is not None else None,
         "verdict": row.get("reason"),
         "tokens": row["completion_tokens"],
-        "share": measures.get("language", {}).get("share"),
+        "mixed": bool(row.get("mixed", measures.get("language", {}).get("mixed"))),
     }
 
 
 def _prompt(row: Row) -> str:
-    return visible(next((m["content"] for m in reversed(row["messages"]) if m["role"] == "user"), "")[:CHARACTERS])
+    return visible(
+        next((m["content"] for m in reversed(row["messages"]) if m["role"] == "user"), "")[:CHARACTERS]
+    )
 
 
 def _reference(text: str | None) -> str:
@@ -241,7 +243,11 @@ def _first_samples(artifact: Artifact, shard: int) -> list[Row]:
 def lengths(artifact: Artifact) -> dict[str, list[int]]:
     """Tokens of each completion: of a text under its stage's name, of an evaluation under its models'."""
     if artifact.type == "traces":
-        tokens = [n for shard in range(artifact.shards()) for n in _column(artifact, shard, "rows", "completion_tokens")]
+        tokens = [
+            n
+            for shard in range(artifact.shards())
+            for n in _column(artifact, shard, "rows", "completion_tokens")
+        ]
         return {artifact.stage: [n for n in tokens if n is not None]}
     found: dict[str, list[int]] = {end["name"]: [] for end in artifact.manifest.inputs["models"]}
     for shard in range(artifact.shards("completions")):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MINI, command, contents, kill_when
+from runs import MINI, command, contents, kill_when
 
 QUICKSTART = Path(__file__).parent.parent.parent / "recipes" / "quickstart.yaml"
 Events = list[dict[str, Any]]

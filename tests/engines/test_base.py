@@ -1,7 +1,7 @@
 import pytest
 
 from distillkit.artifact import Model
-from distillkit.engines.base import encode, end_tokens, load_tokenizer, require_context, text_of
+from distillkit.engines.base import context_of, encode, end_tokens, load_tokenizer, require_context, text_of
 from distillkit.errors import MissingError, RecipeError
 
 
@@ -52,8 +52,14 @@ def test_a_hub_model_that_is_not_there_names_the_command(monkeypatch):
         load_tokenizer(Model("nobody/nothing", "nobody/nothing", "c", "0000"))
 
 
+def test_a_model_that_names_no_context_has_no_bound():
+    from transformers import PretrainedConfig, Qwen3Config
+
+    assert context_of(Qwen3Config(max_position_embeddings=512)) == 512
+    assert context_of(PretrainedConfig()) > 10**9
+
+
 def test_more_tokens_than_the_context_are_refused():
     require_context(512, 512, "m")
-    require_context(None, 10**9, "m")
     with pytest.raises(RecipeError, match="max_tokens 513 is more than its context of 512"):
         require_context(512, 513, "m")

@@ -1,4 +1,4 @@
-"""The shipped base: read back as saved, fit for SFT, GRPO and vLLM, able but latent; and made by its script."""
+"""The shipped base: read back as saved, fit for SFT, GRPO and vLLM, able but latent; its script makes it."""
 
 import importlib.util
 import json

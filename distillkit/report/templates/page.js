@@ -33,9 +33,9 @@ function card(trace) {
   const box = document.createElement("article");
   box.className = "trace " + (kept ? "kept" : "dropped");
   const head = add(box, "p", "dim");
-  add(head, "span", "fate", trace.fate);
+  add(head, "span", "fate", kept ? trace.fate : "dropped: " + trace.fate);
   const facts = [trace.tokens === null ? "" : trace.tokens + " tokens"];
-  if (trace.share !== null && trace.share < 1) facts.push(Math.round(100 * trace.share) + " % of the words in the target language");
+  if (trace.mixed) facts.push("mixes languages");
   head.append(facts.filter(Boolean).map(fact => " · " + fact).join(""));
   add(box, "p", "text prompt", trace.prompt).dir = "auto";
   if (trace.reasoning.length) addPieces(box, "reasoning", trace.reasoning);
