@@ -5,6 +5,7 @@ artifact beside it, and the stage runs as it would in a recipe.
 """
 
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -277,31 +278,50 @@ def _write(target: Path, file: _File, labels: dict[int, Row], *, selects: bool) 
 
 
 def _write_rows(rows: list[Row], target: Path) -> None:
-    """Write the whole file or none; raises OSError where it cannot be written."""
+    """Write the whole file or none; raises MissingError where it cannot be written."""
     temporary = target.with_name(f"{target.name}.part")
-    if target.suffix == ".jsonl":
-        # a lone surrogate becomes the escape that it was
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as out:
-            out.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
-    else:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+    try:
+        _write_jsonl(rows, temporary) if target.suffix == ".jsonl" else _write_parquet(rows, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise MissingError(
+            f"{target}: cannot be written ({error.strerror}); give another place with -o"
+        ) from None
 
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        pq.write_table(
-            pa.table({name: _column([row.get(name) for row in rows]) for name in names}), temporary
-        )
-    temporary.replace(target)
+
+def _write_jsonl(rows: list[Row], path: Path) -> None:
+    """One JSON object per line; a lone surrogate is written as its escape, NaN as null."""
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as out:
+        for row in rows:
+            out.write(json.dumps(_finite(row), ensure_ascii=False, default=str) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_parquet(rows: list[Row], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    pq.write_table(pa.table({name: _column([row.get(name) for row in rows]) for name in names}), path)
 
 
 def _column(values: list[Any]) -> Any:
-    """An Arrow array of the values; JSON text where they are of no one type that Parquet has."""
+    """An Arrow array of the values; text, and JSON of what is no text, where Parquet has no one type for them."""
     import pyarrow as pa
 
     try:
         found = pa.array(values)
+        if "struct<>" not in str(found.type):
+            return found
     except (pa.ArrowException, UnicodeError, OverflowError):
-        found = None
-    if found is None or "struct<>" in str(found.type):
-        return pa.array([None if value is None else json.dumps(value, default=str) for value in values])
-    return found
+        pass
+    texts = [each if isinstance(each, str | None) else json.dumps(each, default=str) for each in values]
+    return pa.array([each and each.encode("utf-8", "backslashreplace").decode() for each in texts])

@@ -59,6 +59,7 @@ def check(recipe: Recipe, folder: Path) -> Finding:
     for step in steps:
         with placed(step.name):
             step.stage.check(folder)
+            _require_engine(step.stage)
             _require_verifiers(step, steps, recipe.verifiers)
     return Finding(recipe.name, [_stage(step) for step in steps], foreign(recipe))
 
@@ -70,6 +71,12 @@ def _stage(step: Step) -> dict[str, Any]:
         "makes": step.stage.MAKES,
         "wires": {slot: names for slot, names in step.wires.items() if names},
     }
+
+
+def _require_engine(stage: AnyStage) -> None:
+    """Raises RecipeError for a stage that samples and has nothing to sample with."""
+    if isinstance(stage, Sampling) and stage.engine is None:
+        raise RecipeError("no engine; write engine: {kind: vllm} at the top of the recipe or on the stage")
 
 
 def _require_verifiers(step: Step, steps: list[Step], verifiers: Mapping[str, AnyVerifier]) -> None:

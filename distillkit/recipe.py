@@ -77,9 +77,9 @@ class Recipe(Strict):
         for each in self.stages:
             if each.name == name:
                 return each
-        raise RecipeError(
-            f"no stage {name!r} in recipe {self.name}{_nearest(name, [s.name for s in self.stages])}"
-        )
+        names = [each.name for each in self.stages]
+        near = _nearest(name, names) or f"; there are {', '.join(names)}"
+        raise RecipeError(f"no stage {name!r} in recipe {self.name}{near}")
 
     def limited(self, rows: int) -> Self:
         """The whole recipe as a smoke run of at most `rows` problems."""

@@ -285,7 +285,7 @@ def placed(stage: str) -> Iterator[None]:
     try:
         yield
     except DistillkitError as error:
-        if re.search(rf"(?<![\w-]){re.escape(stage)}(?![\w-])", str(error)):
+        if re.search(rf"(^|stages?[ .]){re.escape(stage)}(?![\w-])", str(error)):
             raise
         raise type(error)(f"stages.{stage}: {error}") from error.__cause__
 

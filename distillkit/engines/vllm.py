@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from distillkit.artifact import Model
 from distillkit.engines.base import (
@@ -41,6 +41,16 @@ QUIET = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 
 CPU_CACHE_BYTES = 2**30
 
+OWN_FIELDS = ("dtype", "max_model_len", "gpu_memory_utilization", "enforce_eager")
+NOT_FURTHER = {
+    **dict.fromkeys(OWN_FIELDS, "write it on the engine itself"),
+    "tensor_parallel_size": "write tensor_parallel on the engine itself",
+    "model": "it is the stage's model",
+    "seed": "every request has a seed of its own",
+    "load_format": "weights are read from safetensors only",
+}
+"""Arguments of vLLM's engine that are not for `engine_args`, and why."""
+
 
 class VllmEngine(Engine):
     """vLLM's own engine, loaded with the stage's weights."""
@@ -64,15 +74,9 @@ class VllmEngine(Engine):
     @field_validator("engine_args")
     @classmethod
     def _only_further(cls, given: dict[str, Any]) -> dict[str, Any]:
-        own = {
-            "tensor_parallel_size": "tensor_parallel",
-            "model": "the stage's model",
-            "seed": "the recipe's seed",
-        }
-        own |= {name: name for name in ("dtype", "max_model_len", "gpu_memory_utilization", "enforce_eager")}
         for name in given:
-            if name in own:
-                raise ValueError(f"{name} has a place of its own: {own[name]}")
+            if name in NOT_FURTHER:
+                raise ValueError(f"{name}: {NOT_FURTHER[name]}")
         return given
 
     @contextmanager
@@ -122,8 +126,12 @@ class VllmEngine(Engine):
             return LLMEngine.from_engine_args(EngineArgs(**(declared | self.engine_args)))
         except torch.OutOfMemoryError as error:
             raise EngineError(f"{model.name}: does not fit: {error}") from None
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise unreadable(model, error) from None
+        except ValidationError as error:
+            raise RecipeError(f"{model.name}: vLLM refuses: {error.errors()[0]['msg']}") from None
+        except ValueError as error:
+            raise RecipeError(f"{model.name}: vLLM refuses: {error}") from None
         except RuntimeError as error:  # what its engine process died of is in its own log only
             raise EngineError(f"{model.name}: vLLM did not start: {error}") from None
 

@@ -73,25 +73,19 @@ def _utc(seconds: float | None) -> str:
 
 
 def _stages(material: Material) -> list[dict[str, Any]]:
-    """The stages of the recipe in its order: [{name, kind, rows, seconds, cached, artifact, content}].
+    """The stages of the recipe in its order: [{name, kind, artifact, rows, seconds, cached, content}].
 
-    One that the run did not reach has a name and a kind only.
+    One that the run did not reach has no artifact; one whose artifact has left the store no content.
     """
     made = {artifact.stage: artifact for artifact in material.artifacts}
     ran = {stage["name"]: stage for stage in material.record.stages}
-    names = {stage["name"]: stage["kind"] for stage in [*material.declared, *material.record.stages]}
+    kinds = {stage["name"]: stage["kind"] for stage in [*material.declared, *material.record.stages]}
     found = []
-    for name, kind in names.items():
-        stage: dict[str, Any] = {
-            "name": name,
-            "kind": kind,
-            "artifact": None,
-            "seconds": 0.0,
-            **ran.get(name, {}),
-        }
-        if name in made:
-            stage |= {"rows": made[name].manifest.rows_kept, "content": made[name].content[:12]}
-        found.append(stage)
+    for name, kind in kinds.items():
+        stage = {"artifact": None, "seconds": 0.0, "cached": False, **ran.get(name, {}), "name": name, "kind": kind}
+        artifact = made.get(name)
+        facts = (artifact.manifest.rows_kept, artifact.content[:12]) if artifact else (0, "")
+        found.append(stage | dict(zip(("rows", "content"), facts, strict=True)))
     return found
 
 

@@ -38,7 +38,6 @@ STYLE: dict[str, Any] = {
     "grid.color": INK,
     "savefig.transparent": True,
     "svg.fonttype": "none",  # text stays text: smaller, searchable, and drawn by the page's fonts
-    "svg.hashsalt": "distillkit",
     "text.color": INK,
     "text.parse_math": False,  # a `$` in a name is a dollar
     "xtick.color": INK,
@@ -191,10 +190,11 @@ def bands(series: Mapping[str, Sequence[tuple[float, float, float, float]]], x: 
 
 def cached_svg(folder: Path, label: str, draw: Callable[..., "Figure"], *data: Any) -> str:
     """`svg(draw(*data), label)`, drawn once and kept in `folder`: to import matplotlib takes a second."""
-    file = folder / f"{digest([_source(), draw.__name__, label, data])}.svg"
+    key = digest([_source(), draw.__name__, label, data])
+    file = folder / f"{key}.svg"
     text = file.read_text("utf-8") if file.exists() else ""
     if not text.endswith("</svg>"):
-        text = svg(draw(*data), label)
+        text = svg(draw(*data), label, key)
         own = file.with_suffix(f".{os.getpid()}")  # two runs may draw the same
         write_text(own, text)
         own.replace(file)
@@ -206,18 +206,21 @@ def _source() -> str:
     return file_digest(Path(__file__))
 
 
-def svg(figure: "Figure", label: str) -> str:
-    """The figure as an inline `<svg>` that scales with its container; `label` is what a screen reader says."""
+def svg(figure: "Figure", label: str, salt: str = "") -> str:
+    """The figure as an inline `<svg>` that scales with its container; `label` is what a screen reader says.
+
+    salt: decides the ids inside, which must differ between the figures of one page.
+    """
     import matplotlib as mpl
 
     buffer = io.StringIO()
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": salt or label}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :].strip()
     drawn = re.sub(r"<metadata>.*?</metadata>\s*|<defs>\s*<style.*?</defs>\s*", "", drawn, flags=re.DOTALL)
     drawn = re.sub(r"font-family: [^;\"]*; ", "", drawn)
-    drawn = re.sub(r' id="[a-z0-9.]+(_[a-z]+)*_\d+"', "", drawn)  # one page, many figures
+    drawn = re.sub(r' id="[\w.]+_\d+"', "", drawn)  # nobody refers to these
     drawn = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", drawn, count=1)
     drawn = drawn.replace(INK, "currentColor")
     return drawn.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', 1)

@@ -77,9 +77,12 @@ def _scores(material: Material) -> Iterator[Section]:
             _pass_curves(material, scores, head, on),
         ]
     figures.append(_length_figure(material))
-    intro = "On held-out problems, which no stage has trained on; intervals are 95 % over problems."
     shown = [figure for figure in figures if figure is not None]
-    yield Section("scores", "Scores", intro, shown, score_grid(material.described))
+    if scores:
+        intro = "On held-out problems, which no stage has trained on; intervals are 95 % over problems."
+        yield Section("scores", "Scores", intro, shown, score_grid(material.described))
+    else:
+        yield Section("lengths", "Lengths of what was sampled", figures=shown)
     yield Section(
         "answers",
         "The same problems, model by model",

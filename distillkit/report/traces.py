@@ -16,10 +16,9 @@ from distillkit.artifact import Artifact, Row, Store, shard_of
 from distillkit.reader import View
 from distillkit.report.material import Material
 
-KEPT = "kept"
-"""Fate of a trace that no selection dropped."""
+SAMPLED = "sampled"
 TRACES = 240
-"""Most traces in the browser, half of them kept ones, the others spread evenly over the reasons."""
+"""Most traces in the browser; at most half of them dropped ones, spread evenly over the reasons."""
 BYTES = 3 * 2**20
 """Most of the page that traces may take."""
 CHARACTERS = 6000
@@ -67,27 +66,35 @@ def _chain(store: Store, selection: Artifact) -> list[Artifact]:
 
 
 def browsed(material: Material) -> dict[str, Any]:
-    """What the trace browser shows: {total, counts: {fate: n}, traces: [...]}; a fate is "kept" or says why not.
+    """What the trace browser shows: {kept, dropped, total, counts: {fate: n}, traces: [...]}.
 
+    kept, dropped: what the two sides are called; a fate is that of the first side, or the reason for the other.
     The last selection of the run decides; without one, verdicts do, and without those all traces are alike.
     """
     selections = [artifact for artifact in material.artifacts if artifact.type == "selection"]
     texts = [artifact for artifact in material.artifacts if artifact.type == "traces"]
     if selections:
+        names = ("kept", "dropped")
         view = View.of(material.store, selections[-1])
         decided = {
-            id: f"{fate[1]} (stage {fate[0]})" if fate else KEPT
+            id: f"{fate[1]} (stage {fate[0]})" if fate else names[0]
             for id, fate in fates(material.store, selections[-1]).items()
         }
     elif texts:
         view = View.of(material.store, texts[-1], _labels(material, texts[-1]))
         decided = _verdicts(view)
+        names = ("correct", "not correct") if "reason" in view.fields else (SAMPLED, "others")
     else:
-        return {"total": 0, "counts": {}, "traces": []}
-    order = {id: place for place, id in enumerate(choose(decided, view.shards))}
+        return {"kept": "", "dropped": "", "total": 0, "counts": {}, "traces": []}
+    order = {id: place for place, id in enumerate(choose(decided, names[0], view.shards))}
     rows = sorted(_rows(view, order), key=lambda row: order[row["id"]])
-    traces = [{"fate": decided[row["id"]], **shown(row)} for row in rows]
-    return {"total": len(decided), "counts": dict(Counter(decided.values())), "traces": _fitting(traces)}
+    return {
+        "kept": names[0],
+        "dropped": names[1],
+        "total": len(decided),
+        "counts": dict(Counter(decided.values())),
+        "traces": _fitting([{"fate": decided[row["id"]], **shown(row)} for row in rows]),
+    }
 
 
 def _labels(material: Material, text: Artifact) -> list[Artifact]:
@@ -100,31 +107,28 @@ def _labels(material: Material, text: Artifact) -> list[Artifact]:
 
 
 def _verdicts(view: View) -> dict[str, str]:
-    """Where nothing was selected: the verifier's reason, with what is right called kept."""
-    found: dict[str, str] = {}
-    for shard in range(view.shards):
-        for row in view.shard(shard, columns=["id"]):
-            reason = row.get("reason")
-            found[row["id"]] = KEPT if reason in (None, "correct") else str(reason)
-    return found
+    """Trace id -> the verifier's reason, where no stage has selected yet."""
+    rows = (row for shard in range(view.shards) for row in view.shard(shard, columns=["id"]))
+    return {row["id"]: row.get("reason") or SAMPLED for row in rows}
 
 
-def choose(fates: Mapping[str, str], shards: int) -> list[str]:
-    """At most TRACES ids, dropped and kept in turn: one of each reason after the other, beside the same problem's.
+def choose(fates: Mapping[str, str], good: str, shards: int) -> list[str]:
+    """At most TRACES ids, in turn of another fate and of the good one, of the same problem where there is one.
 
-    Drawn by a hash, shard by shard: a shard is a random draw of problems, so most shards need not be read.
+    The other fates take turns too. Drawn by a hash, shard by shard: a shard is a random draw of problems, so
+    most shards need not be read.
     """
     by_fate: dict[str, list[str]] = defaultdict(list)
     for id in sorted(fates, key=lambda id: (shard_of(id, shards), hashlib.blake2b(id.encode()).digest())):
         by_fate[fates[id]].append(id)
-    kept = by_fate.pop(KEPT, [])
+    kept = by_fate.pop(good, [])
     turns = zip_longest(*(by_fate[reason] for reason in sorted(by_fate)))
     dropped = [id for turn in turns for id in turn if id is not None][: TRACES // 2]
     rank: dict[str, int] = {}
     for id in dropped:
         rank.setdefault(_problem(id), len(rank))
     kept.sort(key=lambda id: rank.get(_problem(id), len(rank)))
-    pairs = zip_longest(dropped, kept[: TRACES // 2])
+    pairs = zip_longest(dropped, kept[: TRACES - len(dropped)])
     return [id for pair in pairs for id in pair if id is not None]
 
 

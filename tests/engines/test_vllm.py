@@ -81,6 +81,15 @@ class TestReal:
         with pytest.raises(RecipeError, match="kv_cache_dtyp"), engine.open(model, tokenizer):
             pass
 
+    def test_what_vllm_refuses_is_one_clear_line(self, model, tokenizer):
+        engine = VllmEngine(max_model_len=4096)
+        with (
+            pytest.raises(RecipeError, match=r"toy:base: vLLM refuses: .*max_model_len \(4096\)") as caught,
+            engine.open(model, tokenizer),
+        ):
+            pass
+        assert "1 validation error" not in str(caught.value)
+
 
 def test_without_vllm_it_names_the_command(model, tokenizer, monkeypatch):
     monkeypatch.setattr("distillkit.engines.vllm.find_spec", lambda name: None)
@@ -98,9 +107,9 @@ def test_execution_is_no_identity():
     assert VllmEngine(engine_args={"quantization": "awq"}).key() != VllmEngine().key()
 
 
-@pytest.mark.parametrize("name", ["tensor_parallel_size", "model", "seed", "max_model_len"])
+@pytest.mark.parametrize("name", ["tensor_parallel_size", "model", "seed", "max_model_len", "load_format"])
 def test_engine_args_cannot_contradict_what_is_declared(name):
-    with pytest.raises(ValidationError, match=f"{name} has a place of its own"):
+    with pytest.raises(ValidationError, match=f"{name}: "):
         VllmEngine(engine_args={name: 1})
 
 

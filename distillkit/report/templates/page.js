@@ -29,11 +29,11 @@ function addPieces(parent, name, pieces) {
 }
 
 function card(trace) {
-  const kept = trace.fate === "kept";
+  const kept = trace.fate === data.kept;
   const box = document.createElement("article");
   box.className = "trace " + (kept ? "kept" : "dropped");
   const head = add(box, "p", "dim");
-  add(head, "span", "fate", kept ? trace.fate : "dropped: " + trace.fate);
+  add(head, "span", "fate", kept ? trace.fate : data.dropped + ": " + trace.fate);
   const facts = [trace.tokens === null ? "" : trace.tokens + " tokens"];
   if (trace.mixed) facts.push("mixes languages");
   head.append(facts.filter(Boolean).map(fact => " · " + fact).join(""));
@@ -65,8 +65,8 @@ function paired(kept, dropped) {
 function draw() {
   const word = search.value.trim().toLowerCase();
   const found = data.traces.filter(trace => !word || trace.text.includes(word));
-  const kept = found.filter(trace => trace.fate === "kept");
-  const dropped = found.filter(trace => trace.fate !== "kept" && (!reason.value || trace.fate === reason.value));
+  const kept = found.filter(trace => trace.fate === data.kept);
+  const dropped = found.filter(trace => trace.fate !== data.kept && (!reason.value || trace.fate === reason.value));
   const all = paired(kept, dropped);
   pairs.replaceChildren(...all.slice(0, room).map(pair => {
     const row = document.createElement("div");
@@ -75,10 +75,10 @@ function draw() {
     return row;
   }));
   more.hidden = all.length <= room;
-  status.textContent = kept.length + " kept and " + dropped.length + " dropped of the traces on this page fit";
+  status.textContent = "on this page: " + kept.length + " " + data.kept + ", " + dropped.length + " " + data.dropped;
 }
 
-const dropped = Object.entries(data.counts).filter(([fate]) => fate !== "kept").sort((one, other) => other[1] - one[1]);
+const dropped = Object.entries(data.counts).filter(([fate]) => fate !== data.kept).sort((one, other) => other[1] - one[1]);
 for (const [fate, n] of dropped) reason.add(new Option(fate + ": " + n.toLocaleString("en"), fate));
 search.addEventListener("input", () => { room = STEP; draw(); });
 reason.addEventListener("change", () => { room = STEP; draw(); });

@@ -1,0 +1,217 @@
+"""The page as a file: its chapters, that it is whole by itself, and what it says of runs that did not end well."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillkit.artifact import Store
+from distillkit.errors import StageError
+from distillkit.report.material import Material
+from distillkit.report.page import page, script_json, write_report
+from distillkit.report.sections import CURVES, sections
+from distillkit.run_folder import RunFolder, RunRecord, load_record
+from distillkit.stages import grpo
+
+VOID = {"meta", "input", "br", "img", "link", "base"}
+
+
+class Outline(HTMLParser):
+    """Headings, attributes and balance of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+@pytest.fixture
+def text(world: Any) -> str:
+    return (world.run / "report.html").read_text("utf-8")
+
+
+def test_the_chapters_are_all_there_in_order(text: str) -> None:
+    outline = Outline(text)
+    assert outline.open == []
+    assert outline.headings == [
+        "Scores",
+        "The same problems, model by model",
+        "Screening: go for RL",
+        "Reinforcement learning: zero",
+        "Funnel: what was dropped, and why",
+        "Distillation: student",
+        "Traces, kept and dropped",
+        "What ran",
+    ]
+    assert sum(tag == "svg" for tag, _ in outline.tags) == 4 + 3 + 6 + 1 + 2
+
+
+def test_the_first_screen_says_who_scored_what(text: str) -> None:
+    head = text[: text.index("</header>")]
+    for part in ("base model", "toy:base", "<b>0.750</b>", "pass@1 [0.", "25.0 % mix languages", "12 tokens long"):
+        assert part in head
+    assert "scores on 4 problems: too few to tell models apart" in head
+
+
+def test_every_anchor_leads_somewhere(text: str) -> None:
+    outline = Outline(text)
+    ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+    links = [attributes["href"] for tag, attributes in outline.tags if tag == "a"]
+    assert {f"#{id}" for id in ids} >= set(links)
+    assert len(ids) == len(set(ids))
+
+
+def test_the_page_asks_for_nothing_from_outside(text: str) -> None:
+    outline = Outline(text)
+    for tag, attributes in outline.tags:
+        assert tag not in ("link", "img", "iframe", "base", "object", "embed")
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in ("src", "href", "xlink:href"):
+                assert (value or "").startswith("#")
+    policy = next(a["content"] for t, a in outline.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
+    assert "script-src 'sha256-" in policy
+    assert "url(" not in text[text.index("<style>") : text.index("</style>")]
+    assert len(text.encode()) < 5 * 2**20
+
+
+def test_equal_runs_give_equal_pages(world: Any, text: str) -> None:
+    assert page(Material.of(world.run, world.store)) == text
+
+
+def test_data_stays_text(text: str) -> None:
+    assert "window.hacked" in text
+    assert "<script>window.hacked" not in text
+    assert "<img src=x" not in text
+    assert "\u202e" not in text
+    assert "[U+202E]" in text
+    outline = Outline(text)
+    assert [tag for tag, _ in outline.tags].count("script") == 2
+
+
+def test_the_script_gets_the_data_back_whole() -> None:
+    value = {"a": "</script><!-- & \u2028 \u202e \"' \\u003c {{7*7}}", "b": [1, None, "所以"]}
+    text = script_json(value)
+    assert json.loads(text) == value
+    assert not set(text) & set("<>&")
+
+
+def test_the_curves_that_are_drawn_are_those_that_are_written() -> None:
+    written = {*grpo.CURVES.values(), "reward_*"}
+    drawn = {name for _, _, names in CURVES for name in names}
+    assert drawn <= written
+
+
+def test_a_series_that_equals_another_is_drawn_once(world: Any) -> None:
+    found = sections(Material.of(world.run, world.store))
+    [rl] = [section for section in found if section.name == "rl-zero"]
+    length = next(figure for figure in rl.figures if figure.title == "Length")
+    reward = next(figure for figure in rl.figures if figure.title == "Reward")
+    assert length.legend == []
+    assert [name for _, name in reward.legend] == ["in all", "accuracy"]
+
+
+def copied(world: Any, folder: Path) -> tuple[Path, Store]:
+    """A world of one's own to damage."""
+    shutil.copytree(world.store.root, folder / "store", symlinks=True)
+    return folder / "store" / world.run.relative_to(world.store.root), Store(folder / "store")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("running", "this run is not finished, or was killed"),
+        ("failed", "this run failed"),
+        ("interrupted", "this run was interrupted"),
+    ],
+)
+def test_half_a_run_has_a_page_that_says_what_is_missing(
+    world: Any, tmp_path: Path, status: str, words: str
+) -> None:
+    run, store = copied(world, tmp_path)
+    record = load_record(run)
+    record.status = status
+    record.error = "judged: 3 of 9 <b>traces</b> have no score" if status == "failed" else None
+    record.stages = record.stages[:3]
+    RunFolder(run, record).save()
+    text = write_report(run, store).read_text("utf-8")
+    assert words in text
+    assert "not made in this run: judged, measured, twins, right, chosen, dataset, screening, scores" in text
+    assert Outline(text).headings == [
+        "Lengths of what was sampled",
+        "Funnel: what was dropped, and why",
+        "Traces, sampled and others",
+        "What ran",
+    ]
+    assert ("3 of 9 &lt;b&gt;traces&lt;/b&gt; have no score" in text) == (status == "failed")
+
+
+def test_a_run_that_reached_nothing_has_a_page(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "quick" / "1"
+    folder.mkdir(parents=True)
+    RunFolder(folder, RunRecord("quick", 1, "failed", error="problems.jsonl: no such file")).save()
+    text = write_report(folder, Store(tmp_path)).read_text("utf-8")
+    assert "problems.jsonl: no such file" in text
+    assert Outline(text).headings == ["What ran"]
+
+
+def test_what_left_the_store_is_named(world: Any, tmp_path: Path) -> None:
+    run, store = copied(world, tmp_path)
+    for stage in ("scores", "screening"):
+        shutil.rmtree(store.artifacts / world.artifacts[stage].path.name)
+    text = write_report(run, store).read_text("utf-8")
+    assert "no longer in the store: screening, scores" in text
+    assert "Reinforcement learning: zero" in text
+
+
+def test_a_damaged_artifact_is_one_clear_line(world: Any, tmp_path: Path) -> None:
+    run, store = copied(world, tmp_path)
+    traces = store.artifacts / world.artifacts["traces"].path.name
+    for file in (traces / "tables" / "rows").iterdir():
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(StageError, match="artifact of stage traces is corrupt; remove it"):
+        write_report(run, store)
+
+
+def test_seeds_have_pages_of_their_own_and_stand_side_by_side(world: Any, tmp_path: Path) -> None:
+    run, store = copied(world, tmp_path)
+    record = load_record(run)
+    for seed in ("1", "2"):
+        below = run / "seeds" / seed
+        below.mkdir(parents=True)
+        shutil.copy(run / "events.jsonl", below)
+        RunFolder(below, RunRecord("tiny", 1, "done", record.stages)).save()
+    record.stages, record.seeds = [], [1, 2]
+    RunFolder(run, record).save()
+    text = write_report(run, store).read_text("utf-8")
+    assert Outline(text).headings == ["Seeds side by side", "What ran"]
+    assert "pass@1 [0.750, 0.750], range of 2 seeds" in text
+    for seed in ("1", "2"):
+        assert f'href="seeds/{seed}/report.html"' in text
+        assert "Reinforcement learning: zero" in (run / "seeds" / seed / "report.html").read_text("utf-8")
+    assert "zero, seed 1" in text
+    assert "zero, seed 2" in text
+
+
+def test_times_are_those_of_the_run(text: str) -> None:
+    assert re.search(r"started \d{4}-\d\d-\d\d \d\d:\d\d UTC · 20\.5 s in all", text)
