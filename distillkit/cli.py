@@ -79,6 +79,8 @@ def run(
         raise RecipeError("--until and --only: give one of the two")
     drawn = _seeds(seeds)
     loaded = _load(recipe, sets, limit)
+    for name in filter(None, (until, only)):
+        loaded.stage(name)
     with located(recipe), _terminated_like_interrupted():
         session = Session(loaded, recipe, store, update=update)
         session.admit(trust=trust, over_budget=yes)

@@ -108,7 +108,7 @@ def _dispose(path: Path, remove: bool) -> str:
 def _free(lock: Path) -> bool:
     if not lock.exists():
         return True
-    with lock.open("a") as file:
+    with lock.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

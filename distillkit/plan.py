@@ -22,7 +22,7 @@ from distillkit.events import Events
 from distillkit.lock import Lock
 from distillkit.recipe import Recipe
 from distillkit.runner import Run
-from distillkit.stages.base import WEIGHTS
+from distillkit.stages.base import SCORES, WEIGHTS
 from distillkit.stages.evaluate import Evaluate
 from distillkit.stages.grpo import Grpo
 from distillkit.stages.problems import Problems
@@ -32,6 +32,8 @@ from distillkit.stages.select import Select
 from distillkit.stages.sft import Sft
 from distillkit.wiring import PACKAGED, Step, resolve
 
+COSTLY = ("sample", "screen", "grpo", "sft", "evaluate")
+"""Kinds of stages that hold a model."""
 MEAN_SHARE = 0.5
 """Mean length of a completion as a share of its cap."""
 
@@ -134,7 +136,7 @@ class Estimate:
         stage = step.stage
         if isinstance(stage, Problems):
             return stage.limit
-        if stage.MAKES == WEIGHTS or not step.wires.get("input"):
+        if stage.MAKES in (WEIGHTS, SCORES) or not step.wires.get("input"):
             return None
         below = self.rows(step.wires["input"][0])
         if below is None:
@@ -152,7 +154,7 @@ class Estimate:
         return budget.model_size(name, _config(name))
 
     def cost(self, step: Step, machine: Budget) -> Cost | None:
-        """What a stage costs; None for one that holds no model or whose size nobody knows."""
+        """What a stage costs; None for one that holds no model, or where its rows or its size are not known."""
         stage = step.stage
         names = step.wires.get("models") or step.wires.get("model") or []
         models = [self.model(name) for name in names]
@@ -173,7 +175,9 @@ class Estimate:
                 reference=stage.beta > 0,
             )
         if isinstance(stage, Sft):
-            rows = self.rows(step.wires["input"][0]) or 0
+            rows = self.rows(step.wires["input"][0])
+            if rows is None:
+                return None
             load = Load(
                 max_length=stage.max_length,
                 optimizer="adamw_8bit" if "8bit" in str(stage.trainer.get("optim")) else "adamw",
@@ -185,7 +189,7 @@ class Estimate:
 
     def _sampling(
         self, step: Step, stage: Sample | Evaluate | Screen, sizes: list[budget.Model], machine: Budget
-    ) -> Cost:
+    ) -> Cost | None:
         samples = 0
         for name in [
             name for slot in ("problems", "benchmarks", "input") for name in step.wires.get(slot, [])
@@ -193,8 +197,10 @@ class Estimate:
             rows = self.rows(name)
             if not isinstance(stage, Sample) and stage.limit is not None:
                 rows = stage.limit if rows is None else min(rows, stage.limit)
+            if rows is None:
+                return None
             n = stage.benchmarks.get(name, stage.n) if isinstance(stage, Evaluate) else stage.n
-            samples += (rows or 0) * n
+            samples += rows * n
         total = Cost()
         for size in sizes:
             total += budget.generation(size, machine, samples, MEAN_SHARE * stage.max_tokens)
@@ -236,6 +242,11 @@ def render(planned: Planned) -> RenderableType:
         f"in all about {total['gpu_hours']:.3g} GPU-hours{money}; good to a factor of two, "
         "completions taken at half their cap"
     ]
+    made = [stage for stage in planned.stages if stage["state"] != "stored"]
+    if unknown := [each["name"] for each in made if each["kind"] in COSTLY and each["cost"] is None]:
+        lines.append(
+            f"not counted, since their rows or their model's size are not known: {', '.join(unknown)}"
+        )
     lines += [f"over budget: {line}" for line in planned.over_budget]
     lines += [f"foreign code (needs run --trust): {phrase}" for phrase in planned.foreign]
     return Group(table, *lines)

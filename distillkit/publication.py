@@ -9,7 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
+
 from distillkit.artifact import Artifact, Row, Store
+from distillkit.reader import look_up
 from distillkit.show import funnel
 
 DATA = ("input", "inputs")
@@ -54,7 +57,7 @@ def teachers(store: Store, artifacts: Iterable[Artifact]) -> list[dict[str, Any]
             own = store.open(end["artifact"], end["name"]) if end.get("artifact") else None
             found.append(
                 {
-                    "name": end["name"],
+                    "name": public(end["name"]),
                     "revision": end.get("revision", ""),
                     "stage": artifact.stage,
                     "sampling": sampled,
@@ -83,9 +86,29 @@ def sources(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
 
 
 def _name(declared: Any) -> str:
-    """What a source goes by: of a function its file's name, of a file no folder, since that is the author's."""
-    name = declared["file"] if isinstance(declared, dict) else str(declared)
+    """What a source goes by: of a function its file."""
+    return public(declared["file"] if isinstance(declared, dict) else str(declared))
+
+
+def public(name: str) -> str:
+    """A name without the folders of the author's machine."""
     return name.rpartition("/")[2] if name.startswith(("/", ".", "~")) else name
+
+
+def public_recipe(recipe: str) -> str:
+    """A resolved recipe that names files as if they lay beside it, as its author had them."""
+    return yaml.safe_dump(_without_folders(yaml.safe_load(recipe)), sort_keys=False, allow_unicode=True)
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_folders(each) for each in value]
+    if isinstance(value, dict):
+        return {
+            key: public(each) if key == "file" and isinstance(each, str) else _without_folders(each)
+            for key, each in value.items()
+        }
+    return value
 
 
 def trainings(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
@@ -94,7 +117,7 @@ def trainings(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
         {
             "stage": artifact.stage,
             "kind": artifact.manifest.kind,
-            "base": base["name"],
+            "base": public(base["name"]),
             "revision": base.get("revision", ""),
             "rows": artifact.manifest.rows_kept,
             "summary": artifact.manifest.summary,
@@ -112,7 +135,7 @@ def conditions(artifacts: Iterable[Artifact]) -> list[dict[str, str]]:
         declared = artifact.manifest.declared
         for rule in declared.get("rules", []):
             found.append(
-                {"stage": artifact.stage, "condition": _test(rule), "reason": rule.get("reason") or ""}
+                {"stage": artifact.stage, "condition": _test(rule), "reason": rule.get("reason") or "several"}
             )
         for key, words, reason in PICKS if artifact.manifest.kind == "select" else ():
             if declared.get(key):
@@ -169,7 +192,7 @@ class Portrait:
         if row["completion_tokens"] is not None:
             self.tokens.append(row["completion_tokens"])
         self.domains[row["domain"]] += 1
-        language = (row.get("measures") or {}).get("language") or {}
+        language = look_up(row, "measures.language") or {}
         self.measured += bool(language)
         self.mixed += bool(language.get("mixed"))
         target = language.get("target") or row["language"]

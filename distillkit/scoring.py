@@ -20,7 +20,6 @@ from distillkit.sampling import Sampling
 from distillkit.spec import EXECUTION, Strict
 from distillkit.stats import Interval, cluster, cons_at_k, interval, pass_at_k_each, ratio_interval
 from distillkit.template import name_of
-from distillkit.template import name_of
 from distillkit.trace import Trace, Verdict
 from distillkit.verifiers.base import Verifier
 

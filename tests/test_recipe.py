@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillkit.errors import MissingError, RecipeError
-from distillkit.recipe import Recipe, load
+from distillkit.errors import MissingError, RecipeError, StageError
+from distillkit.recipe import Recipe, load, located
 from distillkit.spec import identity
 
 GOOD = """\
@@ -79,6 +79,12 @@ def test_the_engine_of_the_recipe_goes_to_stages_that_name_none(path: Path) -> N
         ("seed: 3", "seed: 3\nseed: 4", "tiny.yaml:3: seed: written twice"),
         ("seed: 3", "seed: [3", "not YAML"),
         ("name: own", "name: Own Stage", "stages.Own Stage.name"),
+        ("kind: transformers", "kind: gpt", "tiny.yaml:3: engine: unknown kind 'gpt'; there are transformers"),
+        ("seed: 3", "? [1]\n: 3", "not YAML: found unhashable key"),
+        ("seed: 3", "seed: &a [*a]", "an alias inside of its anchor"),
+        ("seed: 3", f"seed: {'[' * 4000}", "nested too deep"),
+        ("seed: 3", "seed: !!python/object:os.system {}", "not YAML: could not determine a constructor"),
+        ("seed: 3", "seed: -1", "tiny.yaml:2: seed: input should be greater than or equal to 0 (got -1)"),
     ],
 )
 def test_a_mistake_is_one_line_with_file_line_and_suggestion(
@@ -109,6 +115,8 @@ def test_set_goes_by_stage_name_and_comes_before_validation(path: Path) -> None:
         ("stages.own.nn=2", "--set stages.own.nn=2: stages.own.nn: unknown key; did you mean n?"),
         ("stages.own.n=x", "--set stages.own.n=x: stages.own.n: input should be a valid integer"),
         ("seed.below=1", "seed is a value, nothing lies below it"),
+        ("verifiers.chain.kind=exakt", "--set verifiers.chain.kind=exakt: verifiers.chain: unknown kind 'exakt'"),
+        ("stages=3", "--set stages=3: stages: input should be a valid list (got 3)"),
     ],
 )
 def test_a_wrong_set_names_itself(path: Path, assignment: str, says: str) -> None:
@@ -123,9 +131,37 @@ def test_no_such_file_and_no_text(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RecipeError, match="not a text file"):
         load(tmp_path / "bytes.yaml")
-    (tmp_path / "list.yaml").write_text("- a\n")
-    with pytest.raises(RecipeError, match="a recipe is a mapping"):
-        load(tmp_path / "list.yaml")
+    with pytest.raises(MissingError, match="no such recipe"):
+        load(tmp_path)
+    for nothing in ("- a\n", "", "# a comment\n", "just text"):
+        (tmp_path / "list.yaml").write_text(nothing)
+        with pytest.raises(RecipeError, match="a recipe is a mapping"):
+            load(tmp_path / "list.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("stages.own.model: is not there", "tiny.yaml:9: stages.own.model: is not there"),
+        ("stages.own: cannot run", "tiny.yaml:7: stages.own: cannot run"),
+        ("stages.kept.rules.0.min: odd", "tiny.yaml:15: stages.kept.rules.0.min: odd"),
+        ("verifiers.chain: runs code", "tiny.yaml:4: verifiers.chain: runs code"),
+        ("own: cannot run", "own: cannot run"),
+        ("no colon at all", "no colon at all"),
+    ],
+)
+def test_an_error_that_names_its_place_gets_its_line(path: Path, text: str, says: str) -> None:
+    with pytest.raises(StageError) as caught, located(path):
+        raise StageError(text)
+    assert str(caught.value).replace(str(path.parent) + "/", "") == says
+
+
+def test_merged_keys_are_where_they_are_used(path: Path) -> None:
+    text = GOOD.replace("  - name: own\n", "  - <<: &shared {temperature: 0.5}\n    name: own\n")
+    path.write_text(text.replace("{name: judged, kind: verify}", "{<<: *shared, name: judged, kind: verify}"))
+    with pytest.raises(RecipeError, match=r"tiny\.yaml:\d+: stages\.judged\.temperature: unknown key") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_files_of_a_recipe_are_found_from_its_folder(tmp_path: Path, path: Path) -> None:

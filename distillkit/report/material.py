@@ -67,7 +67,9 @@ class Material:
     @cached_property
     def declared(self) -> list[dict[str, Any]]:
         """The stages as the recipe declares them, also those that the run did not reach."""
-        stages: list[dict[str, Any]] = (yaml.load(self.recipe, Loader=yaml.BaseLoader) or {}).get("stages", [])
+        stages: list[dict[str, Any]] = (yaml.load(self.recipe, Loader=yaml.BaseLoader) or {}).get(
+            "stages", []
+        )
         return stages
 
     @cached_property

@@ -82,7 +82,14 @@ def _stages(material: Material) -> list[dict[str, Any]]:
     kinds = {stage["name"]: stage["kind"] for stage in [*material.declared, *material.record.stages]}
     found = []
     for name, kind in kinds.items():
-        stage = {"artifact": None, "seconds": 0.0, "cached": False, **ran.get(name, {}), "name": name, "kind": kind}
+        stage = {
+            "artifact": None,
+            "seconds": 0.0,
+            "cached": False,
+            **ran.get(name, {}),
+            "name": name,
+            "kind": kind,
+        }
         artifact = made.get(name)
         facts = (artifact.manifest.rows_kept, artifact.content[:12]) if artifact else (0, "")
         found.append(stage | dict(zip(("rows", "content"), facts, strict=True)))

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import Any
 
 from distillkit.artifact import Artifact, Row, Store, shard_of
-from distillkit.reader import View
+from distillkit.reader import View, look_up
 from distillkit.report.material import Material
 
 SAMPLED = "sampled"
@@ -144,9 +144,11 @@ def _rows(view: View, ids: Collection[str]) -> Iterator[Row]:
 
 def shown(row: Row) -> dict[str, Any]:
     """The parts of a trace that a page shows."""
-    measures = row.get("measures") or {}
+    language = look_up(row, "measures.language") or {}
     reasoned = bool(row["reasoning"])
-    marked = _pieces(row["reasoning"] or row["completion"], measures)
+    marked = _pieces(
+        row["reasoning"] or row["completion"], language, look_up(row, "measures.reflection") or {}
+    )
     return {
         "id": row["id"],
         "problem": row["problem_id"],
@@ -157,7 +159,7 @@ def shown(row: Row) -> dict[str, Any]:
         "answer": visible(row["answer"]) if row.get("answer") is not None else None,
         "verdict": row.get("reason"),
         "tokens": row["completion_tokens"],
-        "mixed": bool(row.get("mixed", measures.get("language", {}).get("mixed"))),
+        "mixed": bool(row.get("mixed", language.get("mixed"))),
     }
 
 
@@ -172,13 +174,12 @@ def _reference(text: str | None) -> str:
     return visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:200]
 
 
-def _pieces(text: str, measures: Mapping[str, Any]) -> list[Piece]:
+def _pieces(text: str, language: Mapping[str, Any], reflection: Mapping[str, Any]) -> list[Piece]:
     """A text cut at its foreign segments and reflection words; offsets that do not fit it are left out."""
     marks = [
-        (segment["start"], segment["end"], segment["language"])
-        for segment in measures.get("language", {}).get("foreign", [])
+        (segment["start"], segment["end"], segment["language"]) for segment in language.get("foreign", [])
     ]
-    for start in measures.get("reflection", {}).get("positions", []):
+    for start in reflection.get("positions", []):
         word = _WORD.match(text, start)
         marks += [(start, word.end(), "reflection")] if word else []
     found: list[Piece] = []

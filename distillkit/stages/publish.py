@@ -64,11 +64,11 @@ def published_columns(view: View) -> list[Column]:
     schema = trace_schema()
     found = [Column(name, name, schema.field(name).type) for name in TEXT_COLUMNS]
     for artifact in view.labels:
-        shard = artifact.manifest.tables["rows"][0]
-        for label in list(pq.read_schema(artifact.path / shard.file))[1:]:
-            key = f"{artifact.stage}.{label.name}"
-            unique = label.name in view.fields and label.name not in schema.names
-            found.append(Column(label.name if unique else key, key, label.type, artifact.stage))
+        for shard in artifact.manifest.tables.get("rows", [])[:1]:
+            for label in list(pq.read_schema(artifact.path / shard.file))[1:]:
+                key = f"{artifact.stage}.{label.name}"
+                name = label.name if label.name in view.fields else key
+                found.append(Column(name, key, label.type, artifact.stage))
     return found
 
 
@@ -136,7 +136,7 @@ class Publish(Stage):
         tree = _empty(job.out)
         facts = self._model(job, source, tree) if source.type == WEIGHTS else self._dataset(job, source, tree)
         if job.recipe:
-            write_text(tree / "recipe.yaml", job.recipe)
+            write_text(tree / "recipe.yaml", publication.public_recipe(job.recipe))
         named = {"name": self.repository, "version": self.version, "content": source.content}
         manifest = named | facts | {"files": _seal_files(tree)}
         write_text(tree / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))

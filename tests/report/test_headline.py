@@ -8,7 +8,9 @@ from distillkit.report.headline import Prediction, benchmarks, over_seeds, predi
 from distillkit.report.material import Material
 
 
-def score(value: float | None, low: float | None = None, high: float | None = None, n: int = 200) -> dict[str, Any]:
+def score(
+    value: float | None, low: float | None = None, high: float | None = None, n: int = 200
+) -> dict[str, Any]:
     return {"value": value, "low": low, "high": high, "n": n, "samples": n}
 
 
@@ -53,7 +55,11 @@ def altered(world: Any, **described: Any) -> Material:
 
 def test_models_have_roles_and_several_benchmarks_are_told(world: Any) -> None:
     scores = {
-        "toy:base": {"aime/pass@1": score(0.1, 0.05, 0.2), "math/pass@1": score(0.3), "aime/mean_tokens": score(9.2)},
+        "toy:base": {
+            "aime/pass@1": score(0.1, 0.05, 0.2),
+            "math/pass@1": score(0.3),
+            "aime/mean_tokens": score(9.2),
+        },
         "zero": {"aime/pass@1": score(0.4), "aime/mixed_language": score(0.125)},
         "student": {"aime/pass@1": score(None)},
     }

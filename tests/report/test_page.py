@@ -66,7 +66,14 @@ def test_the_chapters_are_all_there_in_order(text: str) -> None:
 
 def test_the_first_screen_says_who_scored_what(text: str) -> None:
     head = text[: text.index("</header>")]
-    for part in ("base model", "toy:base", "<b>0.750</b>", "pass@1 [0.", "25.0 % mix languages", "12 tokens long"):
+    for part in (
+        "base model",
+        "toy:base",
+        "<b>0.750</b>",
+        "pass@1 [0.",
+        "25.0 % mix languages",
+        "12 tokens long",
+    ):
         assert part in head
     assert "scores on 4 problems: too few to tell models apart" in head
 

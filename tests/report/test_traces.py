@@ -30,7 +30,9 @@ def row(**fields: Any) -> dict[str, Any]:
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from("\u202e\u2066\u200f\x00\x1b\r\n\t\ufeff")))
 def test_nothing_hidden_stays_hidden(text: str) -> None:
     shown = visible(text)
-    assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c\ufeff\x00\x1b\r")
+    assert not set(shown) & set(
+        "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c\ufeff\x00\x1b\r"
+    )
     assert visible(shown) == shown
 
 
@@ -46,7 +48,13 @@ def test_foreign_segments_and_reflection_are_marked() -> None:
         "reflection": {"positions": [11]},
     }
     found = shown(row(reasoning=text, measures=measures))
-    assert found["reasoning"] == [("", "so "), ("zh", "所以"), ("", " then "), ("reflection", "wait"), ("", ", 2")]
+    assert found["reasoning"] == [
+        ("", "so "),
+        ("zh", "所以"),
+        ("", " then "),
+        ("reflection", "wait"),
+        ("", ", 2"),
+    ]
     assert found["mixed"] is True
     assert found["response"] == [("", "2")]
 
@@ -55,11 +63,11 @@ def test_marks_stand_in_the_response_where_there_is_no_reasoning() -> None:
     measures = {"language": {"foreign": [{"start": 0, "end": 2, "language": "zh"}]}}
     found = shown(row(reasoning="", completion="所以 2", response="所以 2", measures=measures))
     assert found["reasoning"] == []
-    assert found["response"] == [("", ""), ("zh", "所以"), ("", " 2")]
+    assert found["response"] == [("zh", "所以"), ("", " 2")]
 
 
 @given(
-    st.text(max_size=30),
+    st.text(st.characters(exclude_characters="\r"), max_size=30),
     st.lists(st.tuples(st.integers(-3, 40), st.integers(-3, 40)), max_size=6),
     st.lists(st.integers(0, 40), max_size=4),
 )
@@ -67,7 +75,7 @@ def test_marks_never_change_the_text(text: str, spans: list[tuple[int, int]], po
     foreign = [{"start": start, "end": end, "language": "zh"} for start, end in spans]
     measures = {"language": {"foreign": foreign}, "reflection": {"positions": positions}}
     found = shown(row(reasoning="x" + text, measures=measures))
-    assert "".join(part for _, part in found["reasoning"]) == visible("x" + text) or "\r" in text
+    assert "".join(part for _, part in found["reasoning"]) == visible("x" + text)
 
 
 def test_a_long_text_is_cut_and_says_so() -> None:
@@ -82,7 +90,11 @@ def test_the_reference_is_shown_as_what_it_is() -> None:
 
 
 def test_reasons_take_turns_and_kept_ones_are_of_the_same_problems() -> None:
-    decided = {f"{n:016x}/o/{i}": ("kept", "wrong", "wrong", "rare")[i] if n < 3 else "kept" for n in range(500) for i in range(4)}
+    decided = {
+        f"{n:016x}/o/{i}": ("kept", "wrong", "wrong", "rare")[i] if n < 3 else "kept"
+        for n in range(500)
+        for i in range(4)
+    }
     chosen = choose(decided, "kept", 4)
     assert len(chosen) == len(set(chosen)) == traces.TRACES
     dropped = [id for id in chosen if decided[id] != "kept"]
@@ -97,7 +109,9 @@ def test_few_shards_are_enough() -> None:
     assert len({shard_of(id, 16) for id in choose(decided, "kept", 16)}) == 1
 
 
-@given(st.dictionaries(st.text("0123456789abcdef", min_size=1), st.sampled_from(["kept", "a", "b"]), max_size=40))
+@given(
+    st.dictionaries(st.text("0123456789abcdef", min_size=1), st.sampled_from(["kept", "a", "b"]), max_size=40)
+)
 def test_every_trace_is_chosen_where_there_is_room(decided: dict[str, str]) -> None:
     assert sorted(choose(decided, "kept", 3)) == sorted(decided)
 

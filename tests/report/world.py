@@ -94,7 +94,10 @@ def make_world(folder: Path, publish: str = "", until: str | None = None) -> Wor
     path.write_text(RECIPE.format(publish=publish), "utf-8")
     recipe = load(path)
     store = Store(folder / "store")
-    with pytest.MonkeyPatch.context() as patch, open_run(store.root / "runs", recipe.name, recipe.dump()) as opened:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        open_run(store.root / "runs", recipe.name, recipe.dump()) as opened,
+    ):
         patch.setattr(launch, "run_child", launch.run_here)
         patch.setattr(launch, "start", lambda *_: None)
         events = Events(opened.path / "events.jsonl")
@@ -133,7 +136,13 @@ def add_trainings(world: World) -> None:
         "reflections": [0.0] * 12,
     }
     rollouts = [
-        {"step": step, "prompt": text, "completion": text, "rewards": {"accuracy": 0.0, "format": None}, "advantage": -0.5}
+        {
+            "step": step,
+            "prompt": text,
+            "completion": text,
+            "rewards": {"accuracy": 0.0, "format": None},
+            "advantage": -0.5,
+        }
         for step in (1, 12)
         for text in HOSTILE[:4]
     ]
@@ -164,7 +173,12 @@ def _record(world: World) -> Any:
 
 
 def seal_training(
-    world: World, stage: str, kind: str, inputs: dict[str, Any], summary: dict[str, Any], texts: dict[str, str]
+    world: World,
+    stage: str,
+    kind: str,
+    inputs: dict[str, Any],
+    summary: dict[str, Any],
+    texts: dict[str, str],
 ) -> Artifact:
     """A sealed training artifact without weights."""
     request = digest([stage, summary])
@@ -189,7 +203,12 @@ def _write_sources(folder: Path) -> None:
 
 def _completions(problem: dict[str, str]) -> list[dict[str, Any]]:
     prompt, gold = problem["prompt"], problem["reference"]
-    thoughts = [f"the number is {gold} and nothing else {prompt}", f"I think {prompt}", FOREIGN, f"<b>{prompt}</b>"]
+    thoughts = [
+        f"the number is {gold} and nothing else {prompt}",
+        f"I think {prompt}",
+        FOREIGN,
+        f"<b>{prompt}</b>",
+    ]
     answers = [gold, gold, gold, "</answer><answer>wrong</b>"]
     return [
         {

@@ -78,7 +78,8 @@ function draw() {
   status.textContent = "on this page: " + kept.length + " " + data.kept + ", " + dropped.length + " " + data.dropped;
 }
 
-const dropped = Object.entries(data.counts).filter(([fate]) => fate !== data.kept).sort((one, other) => other[1] - one[1]);
+const dropped = Object.entries(data.counts).filter(([fate]) => fate !== data.kept);
+dropped.sort((one, other) => other[1] - one[1] || (one[0] < other[0] ? -1 : 1));
 for (const [fate, n] of dropped) reason.add(new Option(fate + ": " + n.toLocaleString("en"), fate));
 search.addEventListener("input", () => { room = STEP; draw(); });
 reason.addEventListener("change", () => { room = STEP; draw(); });

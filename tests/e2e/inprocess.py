@@ -1,0 +1,56 @@
+"""The command inside the test's own process, on recorded completions: a second where a real run takes half a minute."""
+
+import io
+import shutil
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+from distillkit.cli import main
+from distillkit.stages.sample import Sample
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended, and what a person sees of it."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def mistake(self) -> str:
+        """The one line of a user's mistake; fails where it is anything else."""
+        assert self.err.startswith("distillkit: ") and self.err.count("\n") == 1, self.err
+        assert "Traceback" not in self.err + self.out
+        return self.err.removeprefix("distillkit: ").rstrip()
+
+
+def distillkit(*arguments: str | Path) -> Answer:
+    """Run `distillkit ...` as the console script does; completions that are replayed need no child process."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    argv = ["distillkit", *map(str, arguments)]
+    with patch.object(sys, "argv", argv), patch.object(Sample, "CHILD", False):
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+    return Answer(code, out.getvalue(), err.getvalue())
+
+
+def curation(folder: Path, *changes: tuple[str, str]) -> Path:
+    """The recipe of tests/data/curation.yaml in a folder of its own, with pieces of its text replaced."""
+    text = (DATA / "curation.yaml").read_text("utf-8")
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(DATA / "traces.jsonl", folder)
+    recipe = folder / "curation.yaml"
+    recipe.write_text(text, "utf-8")
+    return recipe

@@ -1,0 +1,185 @@
+"""Cards: a header that the Hub accepts, nothing invented, and texts that cannot break out."""
+
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distillkit.report.card import COLUMNS, Title, dataset_card, fenced, front_matter, model_card, table
+
+FACTS: dict[str, Any] = {
+    "rows": 1_200,
+    "problems": 400,
+    "tokens": 30_000,
+    "domains": {"math": 1_000, "code": 200},
+    "languages": {"en": 1_200},
+    "mixed_language": 6,
+    "lengths": {"median": 20, "p95": 40, "longest": 90},
+    "rejected": 0,
+    "teachers": [
+        {
+            "name": "org/teacher",
+            "revision": "c" * 40,
+            "stage": "traces",
+            "sampling": {"n": 4, "temperature": 0.6},
+            "trainings": [],
+        },
+        {
+            "name": "zero",
+            "revision": "",
+            "stage": "own",
+            "sampling": {"n": 8},
+            "trainings": [
+                {"base": "org/base", "revision": "d" * 40, "kind": "sft"},
+                {"base": "cold", "revision": "", "kind": "grpo"},
+            ],
+        },
+    ],
+    "sources": [{"stage": "problems", "source": "hub: org/problems@v1", "rows": 500}],
+    "conditions": [{"stage": "kept", "condition": "score at least 1", "reason": "wrong"}],
+    "funnel": [
+        {"stage": "kept", "kind": "filter", "rows_in": 2_000, "rows_kept": 1_200, "rejected": {"wrong": 800}}
+    ],
+}
+EXAMPLE = {"prompt": "1 + 1", "completion": "<think>2</think>2"}
+
+
+def card(licence: str | None = None, **changed: Any) -> str:
+    columns = {"id": "", "score": "judged", "second.score": "second"}
+    return dataset_card(Title("me/traces", "1.2.0", licence), FACTS | changed, columns, EXAMPLE, [])
+
+
+def header(text: str) -> dict[str, Any]:
+    assert text.startswith("---\n")
+    found: dict[str, Any] = yaml.safe_load(text.split("---\n")[1])
+    return found
+
+
+def test_the_header_is_what_the_hub_reads() -> None:
+    assert header(card("mit")) == {
+        "pretty_name": "traces",
+        "license": "mit",
+        "language": ["en"],
+        "task_categories": ["text-generation"],
+        "size_categories": ["1K<n<10K"],
+        "library_name": "distillkit",
+        "tags": ["distillkit", "reasoning", "synthetic"],
+        "configs": [
+            {
+                "config_name": "default",
+                "default": True,
+                "data_files": [{"split": "train", "path": "data/train-*.parquet"}],
+            }
+        ],
+    }
+
+
+def test_a_licence_is_never_invented() -> None:
+    text = card(None)
+    assert "license" not in header(text)
+    assert "Licence: none was declared in the recipe" in text
+    assert "Licence: mit" in card("mit")
+
+
+def test_an_odd_licence_stays_one_value() -> None:
+    assert header(card("other: no\nbase_model: evil"))["license"] == "other: no\nbase_model: evil"
+    assert "base_model" not in header(card("other: no\nbase_model: evil"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"),
+    [(1, "n<1K"), (999, "n<1K"), (1_000, "1K<n<10K"), (10**7, "10M<n<100M"), (10**9, "n>100M")],
+)
+def test_sizes_are_the_hubs_categories(rows: int, size: str) -> None:
+    assert header(card(rows=rows))["size_categories"] == [size]
+
+
+def test_rejected_rows_are_a_config_of_their_own() -> None:
+    text = card(rejected=800)
+    assert [config["config_name"] for config in header(text)["configs"]] == ["default", "rejected"]
+    assert "The 800 rejected traces are the config `rejected`" in text
+    assert "config `rejected`" not in card()
+
+
+def test_the_card_tells_where_rows_come_from_and_where_they_went() -> None:
+    text = card()
+    for line in (
+        "1,200 reasoning traces of 400 problems, 30,000 tokens of completions. Version 1.2.0.",
+        "| tokens of the completions | 30,000; half up to 20, 95 % up to 40, longest 90 |",
+        "| domains | math 1,000, code 200 |",
+        "| mix languages | 6 (0.5%) |",
+        f"- Teacher: `org/teacher` at `{'c' * 40}` (n 4, temperature 0.6; stage `traces`)",
+        f"- Teacher: `zero`, `org/base` at `{'d' * 40}` trained by sft, then by grpo (n 8; stage `own`)",
+        "- Problems: hub: org/problems@v1, 500 of them (stage `problems`)",
+        "| kept | filter | wrong 800 | 2,000 | 1,200 |",
+        "| `kept` | score at least 1 | wrong |",
+        "| `id` | problem, origin (who sampled it, and how) and number of the sample, with `/` between them | the text |",
+        f"| `second.score` | {COLUMNS['score']} | `second` |",
+        "![Rows that came in and rows that stayed, stage by stage](funnel.png)",
+    ):
+        assert line in text.splitlines()
+    assert "\n\n\n" not in text
+    assert "## Scores" not in text
+
+
+def test_what_was_not_measured_is_not_told() -> None:
+    text = card(languages={}, mixed_language=None, lengths=None, conditions=[])
+    assert "language" not in header(text)
+    assert "mix languages" not in text
+    assert "| tokens of the completions | 30,000 |" in text
+    assert "had to meet" not in text
+
+
+def test_a_model_card_names_its_base_and_its_steps() -> None:
+    steps = [
+        {
+            "stage": "cold",
+            "kind": "sft",
+            "base": "org/base@main",
+            "revision": "d" * 40,
+            "rows": 90,
+            "summary": {"steps": 7},
+        },
+        {"stage": "zero", "kind": "grpo", "base": "cold", "revision": "", "rows": 1_000, "summary": {}},
+    ]
+    facts = {"trainings": steps, "teachers": [], "sources": FACTS["sources"], "funnel": []}
+    text = model_card(Title("me/model", "1.0.0", None), facts, [])
+    assert header(text) == {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "base_model": "org/base",
+        "tags": ["distillkit", "reasoning", "sft", "grpo"],
+    }
+    assert f"| `cold` | sft | `org/base@main` at `{'d' * 40}` | 90 | 7 |" in text
+    assert "| `zero` | grpo | `cold` | 1,000 |  |" in text
+    assert "## The data behind it" not in text
+
+
+@given(st.text())
+def test_a_text_cannot_leave_its_fence(text: str) -> None:
+    first, *body, last = fenced(text + "\n```\n# out").split("\n")
+    assert first == f"{last}text"
+    assert set(last) == {"`"}
+    assert not any(line.strip().startswith(last) for line in body)
+
+
+def test_an_example_is_cut() -> None:
+    assert len(fenced("x" * 10_000)) < 2_100
+
+
+@given(st.text())
+def test_a_cell_stays_one_cell(text: str) -> None:
+    *_, last = table(["a", "b"], [(text, 1)], left=1).split("\n")
+    assert last.startswith("| ")
+    assert last.endswith(" | 1 |")
+    assert last.replace("\\|", "").count("|") == 3
+
+
+YAML = st.text("ab1: #-\n'\"{}[]&*!|>%@`~\u00e9\u6587", min_size=1)
+
+
+@given(st.dictionaries(YAML, YAML | st.lists(YAML)))
+def test_any_header_is_read_back(values: dict[str, Any]) -> None:
+    assert yaml.safe_load(front_matter(values)) == {key: value for key, value in values.items() if value}

@@ -1,0 +1,103 @@
+"""Stored, to make, unknown; rows at their most; and a budget that has to be confirmed."""
+
+from pathlib import Path
+
+import pytest
+from inprocess import curation, distillkit
+
+from distillkit.plan import plan
+from distillkit.recipe import load
+
+STATES = "problems traces judged measured twins kept chosen dataset".split()
+
+
+def states(recipe: Path, store: Path, *sets: str) -> dict[str, str]:
+    return {stage["name"]: stage["state"] for stage in plan(load(recipe, sets), recipe, store).stages}
+
+
+def test_nothing_is_stored_where_there_is_no_store(tmp_path: Path) -> None:
+    found = states(curation(tmp_path), tmp_path / "store")
+    assert found == {"problems": "make"} | dict.fromkeys(STATES[1:], "unknown")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_changed_stage_is_made_and_those_behind_it_are_unknown(tmp_path: Path) -> None:
+    recipe, store = curation(tmp_path), tmp_path / "store"
+    assert distillkit("run", recipe, "--store", store).code == 0
+    assert set(states(recipe, store).values()) == {"stored"}
+    changed = states(recipe, store, "stages.kept.rules.0.min=0.5")
+    assert [changed[name] for name in STATES] == ["stored"] * 5 + ["make"] + ["unknown"] * 2
+    new_seed = states(recipe, store, "seed=4")  # only stages that draw
+    assert [new_seed[name] for name in STATES] == ["stored", "make"] + ["unknown"] * 6
+
+
+def test_rows_are_counted_at_their_most_until_they_are_known(tmp_path: Path) -> None:
+    recipe, store = curation(tmp_path, ("file: traces.jsonl}\n  - {name: traces", "file: traces.jsonl, limit: 10}\n"
+                                                                                  "  - {name: traces")), tmp_path / "store"  # fmt: skip
+    rows = {s["name"]: s["rows"] for s in plan(load(recipe), recipe, store).stages}
+    assert (rows["problems"], rows["traces"], rows["kept"], rows["chosen"]) == (10, 40, 40, 40)
+    assert distillkit("run", recipe, "--store", store).code == 0
+    rows = {s["name"]: s["rows"] for s in plan(load(recipe), recipe, store).stages}
+    assert rows["traces"] == 40 and 0 < rows["chosen"] < rows["kept"] < 40
+
+
+def test_a_cost_that_nobody_knows_is_said_not_counted(tmp_path: Path) -> None:
+    recipe = curation(tmp_path)  # a file without a limit: how many problems, only the run can tell
+    planned = plan(load(recipe), recipe, tmp_path / "store")
+    assert next(s for s in planned.stages if s["name"] == "traces")["cost"] is None
+    shown = distillkit("plan", recipe, "--store", tmp_path / "store").out
+    assert "not counted, since their rows or their model's size are not known: traces" in shown
+
+
+BUDGET = ("seed: 3", "seed: 3\nbudget: {gpus: 1, gpu: t4, gpu_hours: 0.01}")
+LARGE = ("toy:base, n: 4, max_tokens: 512", "org/Large-70B, input: problems, n: 4, max_tokens: 4096")
+LIMITED = ("file: traces.jsonl}\n  - {name: traces", "file: traces.jsonl, limit: 10}\n  - {name: traces")
+
+
+def test_above_the_budget_needs_yes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, store = curation(tmp_path, BUDGET, LARGE, LIMITED), tmp_path / "store"
+    shown = distillkit("plan", recipe, "--store", store)
+    assert shown.code == 0
+    assert "over budget: needs about" in shown.out and "GB on each GPU, and one has 16 GB" in shown.out
+    refused = distillkit("run", recipe, "--store", store)
+    assert refused.code == 2
+    assert (
+        "GPU-hours, and the budget is" in refused.mistake
+        and "raise the budget or add --yes" in refused.mistake
+    )
+    assert not (store / "runs").exists()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    recipe.with_suffix(".lock").write_text('{"model:org/Large-70B": "%s"}' % ("0" * 40))
+    assert distillkit("run", recipe, "--store", store, "--yes", "--until", "problems").code == 0
+
+
+def test_what_is_stored_costs_nothing_again(tmp_path: Path) -> None:
+    recipe, store = curation(tmp_path, BUDGET, LIMITED), tmp_path / "store"
+    assert distillkit("run", recipe, "--store", store).code == 0
+    planned = plan(load(recipe), recipe, store)
+    assert planned.total["tokens"] == 0 and planned.over_budget == []
+
+
+def test_foreign_code_is_in_the_plan(tmp_path: Path) -> None:
+    (tmp_path / "grade.py").write_text("def grade(row):\n    return 1.0\n")
+    recipe = curation(
+        tmp_path, ("math: {kind: exact}", "math: {kind: python, file: grade.py, function: grade}")
+    )
+    assert plan(load(recipe), recipe, tmp_path / "store").foreign
+
+
+def test_a_hub_name_without_a_lock_is_unknown_and_never_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    recipe, store = curation(tmp_path, ("toy:base", "org/name")), tmp_path / "store"
+    (store / "artifacts").mkdir(parents=True)
+    assert states(recipe, store)["traces"] == "unknown"
+
+
+def test_a_model_folder_whose_config_is_broken_can_be_planned(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{")
+    recipe = curation(tmp_path, ("toy:base", f"{tmp_path}/model"), LIMITED)
+    answer = distillkit("plan", recipe, "--store", tmp_path / "store")
+    assert answer.code == 0 and "not known: traces" in answer.out
