@@ -21,7 +21,8 @@ TEXT_TYPES = ("traces", "problems")
 class View:
     """Rows of one or more texts, narrowed by a selection, joined with labels.
 
-    A label column `c` of stage `s` is `s.c` in a row, and bare `c` where no other column has that name.
+    A label column `c` of stage `s` is `s.c` in a row, and bare `c` where no other column has that name, of another
+    label or of the text.
     """
 
     texts: list[Artifact]
@@ -69,7 +70,10 @@ class View:
             for column in label_columns(artifact):
                 names[f"{artifact.stage}.{column}"] = artifact.stage
                 bare.setdefault(column, []).append(artifact.stage)
-        return names | {column: stages[0] for column, stages in bare.items() if len(stages) == 1}
+        texts = {column for text in self.texts for column in columns_of(text)}
+        return names | {
+            column: stages[0] for column, stages in bare.items() if len(stages) == 1 and column not in texts
+        }
 
     def shard(self, shard: int, *, labels: bool = True, columns: Sequence[str] | None = None) -> list[Row]:
         """The rows of one shard, sorted by id; label columns are parsed JSON or plain values, null where absent.
@@ -109,10 +113,15 @@ class View:
 
 def label_columns(artifact: Artifact) -> list[str]:
     """Names of the columns that a label artifact adds."""
+    return columns_of(artifact)[1:]
+
+
+def columns_of(artifact: Artifact) -> list[str]:
+    """Names of the columns of an artifact's rows."""
     import pyarrow.parquet as pq
 
     shards = artifact.manifest.tables.get("rows", [])
-    return list(pq.read_schema(artifact.path / shards[0].file).names[1:]) if shards else []
+    return list(pq.read_schema(artifact.path / shards[0].file).names) if shards else []
 
 
 def _parsed(row: Row) -> Row:

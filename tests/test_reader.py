@@ -79,6 +79,11 @@ def test_a_column_of_two_stages_has_no_bare_name(store: Store, text: Artifact) -
     assert set(view.fields) == {"first.score", "second.score"}
 
 
+def test_a_label_named_like_a_column_of_the_text_leaves_it_alone(store: Store, text: Artifact) -> None:
+    row = next(iter(View([text], [labels(store, "guessed", "model", ["another"] * 12)]).rows()))
+    assert (row["model"], row["guessed.model"]) == ("", "another")
+
+
 def test_json_labels_are_parsed_and_looked_up(store: Store, text: Artifact) -> None:
     measures = labels(
         store, "measured", "measures", [json.dumps({"language": {"share": i / 11}}) for i in range(12)]

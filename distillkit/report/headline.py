@@ -159,7 +159,7 @@ def _prediction(material: Material, screening: dict[str, Any], model: str) -> Pr
 def warnings(material: Material) -> list[str]:
     """What a reader must know before the numbers, worst first."""
     described = material.described
-    found = [*run_warnings(described), *_unfinished(material)]
+    found = [*_unfinished(material), *run_warnings(described)]
     for each in described["screening"]:
         if not each["go"]:
             found.append(f"{each['stage']}: no-go for RL: {'; '.join(each['reasons'])}")
@@ -179,15 +179,15 @@ def warnings(material: Material) -> list[str]:
 
 
 def _unfinished(material: Material) -> list[str]:
+    """How the run ended, where it did not end well, and which stages of the recipe it did not make."""
     record = material.record
-    reached = {stage["name"] for stage in record.stages}
-    for below in material.seeds.values():
-        reached |= {stage["name"] for stage in below.record.stages}
+    below = [seed.record for seed in material.seeds.values()]
+    reached = {stage["name"] for each in [record, *below] for stage in each.stages}
     left = [stage["name"] for stage in material.declared if stage["name"] not in reached]
     words = {
-        "running": "this run is not finished, or was killed: start it again and it goes on",
-        "failed": "this run failed",
-        "interrupted": "this run was interrupted: start it again and it goes on",
+        "running": ["this run is not finished, or was killed: start it again and it goes on"],
+        "failed": [] if record.error else ["this run failed"],
+        "interrupted": ["this run was interrupted: start it again and it goes on"],
     }
-    found = [words[record.status]] if record.status in words else []
-    return found + ([f"not made in this run: {', '.join(left)}"] if left else [])
+    missing = [f"not made in this run: {', '.join(left)}"] if left else []
+    return words.get(record.status, []) + missing

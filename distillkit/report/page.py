@@ -52,6 +52,7 @@ def page(material: Material) -> str:
         traces=traces,
         traces_json=script_json(traces),
         stages=_stages(material),
+        seeded=bool(material.seeds),
         versions=_versions(material.artifacts),
         recipe=material.recipe,
         style=template.source("page.css"),
@@ -75,11 +76,16 @@ def _utc(seconds: float | None) -> str:
 def _stages(material: Material) -> list[dict[str, Any]]:
     """The stages of the recipe in its order: [{name, kind, artifact, rows, seconds, cached, content}].
 
-    One that the run did not reach has no artifact; one whose artifact has left the store no content.
+    One that the run did not reach has no artifact; one whose artifact has left the store no content. With several
+    seeds the seconds are those of all.
     """
     made = {artifact.stage: artifact for artifact in material.artifacts}
     ran = {stage["name"]: stage for stage in material.record.stages}
-    kinds = {stage["name"]: stage["kind"] for stage in [*material.declared, *material.record.stages]}
+    for below in material.seeds.values():
+        for stage in below.record.stages:
+            seconds = stage["seconds"] + ran.get(stage["name"], {"seconds": 0.0})["seconds"]
+            ran[stage["name"]] = stage | {"artifact": "one per seed", "seconds": seconds, "cached": False}
+    kinds = {stage["name"]: stage["kind"] for stage in [*material.declared, *ran.values()]}
     found = []
     for name, kind in kinds.items():
         stage = {

@@ -34,12 +34,12 @@ def distillkit(*arguments: str | Path) -> Answer:
     """Run `distillkit ...` as the console script does; completions that are replayed need no child process."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     argv = ["distillkit", *map(str, arguments)]
-    with patch.object(sys, "argv", argv), patch.object(Sample, "CHILD", False):
-        with redirect_stdout(out), redirect_stderr(err):
-            try:
-                main()
-            except SystemExit as end:
-                code = int(end.code or 0)
+    told = redirect_stdout(out), redirect_stderr(err)
+    with patch.object(sys, "argv", argv), patch.object(Sample, "CHILD", False), told[0], told[1]:
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
     return Answer(code, out.getvalue(), err.getvalue())
 
 

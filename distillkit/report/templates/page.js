@@ -83,5 +83,5 @@ dropped.sort((one, other) => other[1] - one[1] || (one[0] < other[0] ? -1 : 1));
 for (const [fate, n] of dropped) reason.add(new Option(fate + ": " + n.toLocaleString("en"), fate));
 search.addEventListener("input", () => { room = STEP; draw(); });
 reason.addEventListener("change", () => { room = STEP; draw(); });
-more.addEventListener("click", () => { room += 4 * STEP; draw(); });
+more.addEventListener("click", () => { room += 2 * STEP; draw(); });
 draw();

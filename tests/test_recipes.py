@@ -1,0 +1,153 @@
+"""The recipes that ship: each loads, resolves and checks offline, and says what the method is in so many words."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inprocess import distillkit
+
+from distillkit.check import check
+from distillkit.plan import plan
+from distillkit.recipe import Recipe, load
+from distillkit.shipped import folder
+from distillkit.stages.base import TRACES
+from distillkit.wiring import resolve
+
+RECIPES = sorted(folder().glob("*.yaml"))
+IDS = [path.stem for path in RECIPES]
+
+SPELLED_OUT = {
+    "grpo": ["rewards", "learning_rate", "steps", "prompts_per_step", "num_generations", "max_completion_length",
+             "temperature", "beta", "loss_type", "scale_rewards"],
+    "sft": ["learning_rate", "epochs", "batch", "max_length"],
+    "sample": ["n", "temperature", "max_tokens"],
+    "evaluate": ["n", "temperature", "max_tokens"],
+    "screen": ["n", "k", "max_tokens"],
+}  # fmt: skip
+"""Keys that decide a result of the method: a shipped recipe leaves none of them to a default."""
+
+
+@pytest.fixture(params=RECIPES, ids=IDS)
+def path(request: pytest.FixtureRequest) -> Path:
+    found: Path = request.param
+    return found
+
+
+def test_it_checks_offline(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    found = check(load(path), path.parent)
+    assert found.warnings == [] and found.foreign == []
+    assert distillkit("check", path).code == 0
+
+
+def test_its_dump_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.yaml"
+    again.write_text(load(path).dump(), "utf-8")
+    assert load(again) == load(path)
+
+
+def test_it_can_be_planned_within_its_budget(path: Path, tmp_path: Path) -> None:
+    planned = plan(load(path), path, tmp_path / "store")
+    assert planned.over_budget == [] and planned.total["gpu_hours"] > 0
+
+
+def test_it_spells_out_what_decides_the_result(path: Path) -> None:
+    for stage in load(path).stages:
+        missing = set(SPELLED_OUT.get(stage.kind, [])) - stage.model_fields_set
+        assert not missing, (
+            f"{path.name}: stages.{stage.name} leaves {', '.join(sorted(missing))} to a default"
+        )
+
+
+def test_one_verifier_is_gate_reward_and_metric(path: Path) -> None:
+    recipe = load(path)
+    assert recipe.verifiers and any(stage.JUDGES for stage in recipe.stages)
+
+
+def test_no_lock_ships(path: Path) -> None:
+    assert not path.with_suffix(".lock").exists()
+
+
+def test_a_smaller_one_is_a_recipe_too(path: Path) -> None:
+    small = load(path).limited(3)
+    assert [step.name for step in resolve(small)] == [stage.name for stage in load(path).stages]
+    assert check(small, path.parent).stages
+
+
+def fields(recipe: Recipe, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = recipe.stage(name).model_dump(mode="json", by_alias=True)
+    return found
+
+
+def wires(recipe: Recipe) -> dict[str, dict[str, list[str]]]:
+    return {step.name: step.wires for step in resolve(recipe)}
+
+
+def test_the_quickstart_is_the_whole_story() -> None:
+    recipe = load(folder() / "quickstart.yaml")
+    assert [stage.kind for stage in recipe.stages] == [
+        "problems", "problems", "screen", "grpo", "sample", "verify", "measure", "dedup", "filter", "select",
+        "publish", "sft", "evaluate",
+    ]  # fmt: skip
+    zero = fields(recipe, "zero")
+    assert (zero["loss_type"], zero["scale_rewards"], zero["beta"], zero["temperature"]) == (
+        "dr_grpo",
+        "none",
+        0,
+        1,
+    )
+    assert (zero["prompts_per_step"], zero["num_generations"]) == (16, 16)
+    assert zero["rewards"]["accuracy"] == 1.0
+    read = wires(recipe)
+    assert read["zero"]["model"] == read["student"]["model"] == read["screening"]["model"] == ["toy:base"]
+    assert read["traces"]["model"] == ["zero"] and read["student"]["input"] == ["chosen"]
+    assert read["scores"] == {
+        "models": ["toy:base", "zero", "student"],
+        "problems": ["heldout"],
+        "benchmarks": [],
+    }
+    screening, scores = fields(recipe, "screening"), fields(recipe, "scores")
+    assert screening["n"] >= 2 * screening["k"]
+    assert scores["n"] == 32 and 16 in scores["k"]  # gamma as realised uses K 16 of 32 samples
+    rules = {rule["reason"]: rule for rule in fields(recipe, "kept")["rules"] if rule["reason"]}
+    assert rules["wrong"]["min"] == 1.0 and rules["mixed_language"]["min"] == 1.0
+    assert rules["truncated"]["is"] == ["stop"]
+    assert fields(recipe, "kept")["rules"][-1]["preset"] == "r1_readable"
+    assert fields(recipe, "chosen")["unique"] == "twins"
+
+
+def test_r1_to_qwen7b_has_the_published_values() -> None:
+    recipe = load(folder() / "r1_to_qwen7b.yaml")
+    assert recipe.seed == 17 and recipe.budget is not None
+    assert (recipe.budget.gpus, recipe.budget.gpu_memory, recipe.budget.gpu_hours) == (1, 80, 400)
+    problems, own = fields(recipe, "problems"), fields(recipe, "own")
+    assert (problems["hub"], problems["limit"]) == ("agentica-org/DeepScaleR-Preview-Dataset", 4000)
+    assert (own["model"], own["n"], own["max_tokens"]) == ("Qwen/QwQ-32B-AWQ", 4, 20480)
+    assert (own["temperature"], own["top_p"]) == (0.6, 0.95)
+    assert own["engine"]["kind"] == "vllm" and own["engine"]["max_model_len"] == 24576
+    assert recipe.verifiers["math"].kind == "math"
+    assert (fields(recipe, "twins")["on"], fields(recipe, "twins")["threshold"]) == ("completion", 0.8)
+    rules = fields(recipe, "kept")["rules"]
+    assert {rule["field"]: rule["min"] for rule in rules if rule["min"] is not None} == {
+        "score": 1.0, "measures.language.share": 0.98,
+    }  # fmt: skip
+    chosen, student = fields(recipe, "chosen"), fields(recipe, "student")
+    assert (chosen["unique"], chosen["per_problem"], chosen["prefer"]) == ("twins", 4, "random")
+    assert student["model"] == "open-r1/Qwen2.5-Math-7B-RoPE-300k"
+    assert (student["learning_rate"], student["epochs"], student["batch"]) == (4.0e-5, 3, 64)
+    assert student["max_length"] == 16384
+    assert student["trainer"] == {"optim": "paged_adamw_8bit", "use_liger_kernel": True}
+    scores = fields(recipe, "scores")
+    assert (scores["temperature"], scores["top_p"]) == (0.6, 0.95)
+    makes = {stage.name: stage.MAKES for stage in recipe.stages}
+    assert makes["own"] == TRACES and wires(recipe)["model"]["scores"] == ["scores"]
+
+
+@pytest.mark.slow
+def test_the_quickstart_runs_as_a_smoke_run(tmp_path: Path) -> None:
+    from runs import command
+
+    answer = command("run", folder() / "quickstart.yaml", "--limit", "3", "--store", tmp_path / "store")
+    assert answer.returncode == 0, answer.stderr
+    funnel = command("show", "--json", "--store", tmp_path / "store").stdout
+    assert '"stage": "chosen"' in funnel and (tmp_path / "store/runs/quickstart/1/report.html").exists()

@@ -1,0 +1,29 @@
+"""The recipes that come with the package."""
+
+from pathlib import Path
+
+import pytest
+
+from distillkit import shipped
+from distillkit.errors import MissingError, RecipeError
+
+
+def test_every_recipe_is_listed_with_what_it_is_for() -> None:
+    lines = shipped.listing()
+    assert [line.split()[0] for line in lines] == sorted(p.stem for p in shipped.folder().glob("*.yaml"))
+    assert all(len(line.split()) > 4 for line in lines)
+
+
+def test_a_copy_is_the_same_text(tmp_path: Path) -> None:
+    target = shipped.copy("quickstart", tmp_path / "deep" / "mine.yaml")
+    assert target.read_text("utf-8") == (shipped.folder() / "quickstart.yaml").read_text("utf-8")
+
+
+def test_what_cannot_be_copied(tmp_path: Path) -> None:
+    (tmp_path / "there.yaml").write_text("")
+    with pytest.raises(RecipeError, match="is there already"):
+        shipped.copy("quickstart", tmp_path / "there.yaml")
+    with pytest.raises(MissingError, match=r"no recipe 'nothing' ships; there are .*quickstart"):
+        shipped.copy("nothing", None)
+    with pytest.raises(MissingError, match="cannot be written"):
+        shipped.copy("quickstart", tmp_path / "there.yaml" / "below.yaml")
