@@ -292,7 +292,9 @@ def seed_grid(described: Described) -> Grid:
             found = [each.get(model, {}).get(metric) for each in scores]
             mean = {"value": fmean(score["value"] for score in found if score), "low": None, "high": None}
             rows.append([model, _words(metric), *(score_text(metric, score) for score in [*found, mean])])
-    return Grid("seeds", ["model", "metric", *(f"seed {seed}" for seed in seeds), "mean"], rows, left=2, notes=notes)
+    return Grid(
+        "seeds", ["model", "metric", *(f"seed {seed}" for seed in seeds), "mean"], rows, left=2, notes=notes
+    )
 
 
 def timing_grid(stages: Sequence[dict[str, Any]]) -> Grid:

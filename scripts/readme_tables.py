@@ -32,10 +32,16 @@ def main() -> None:
     scores = score_grid(described)
     tables = [
         picked(funnel_grid(described["funnel"]), FUNNEL, "What was dropped, and why"),
-        picked(scores, METRICS, f"Scores on 200 held-out problems, 32 samples each ({seconds:.0f} s for everything)"),
+        picked(
+            scores,
+            METRICS,
+            f"Scores on 200 held-out problems, 32 samples each ({seconds:.0f} s for everything)",
+        ),
     ]
     if described["screening"]:
-        screening = picked(screening_grid(described["screening"][0]), SCREENED, "What the screening had promised")
+        screening = picked(
+            screening_grid(described["screening"][0]), SCREENED, "What the screening had promised"
+        )
         tables.append(replace(screening, notes=[]))
     body = "\n".join(grid_markdown(table) for table in tables)
     text = README.read_text("utf-8")

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distillkit.apply import apply
-from distillkit.errors import MissingError, RecipeError
+from distillkit.errors import MissingError, RecipeError, StageError
 
 RIGHT = "<think>Wait, 1+1 is 2.</think> It is \\boxed{2}."
 ROWS: list[dict[str, Any]] = [
@@ -81,8 +81,20 @@ def test_parquet_in_parquet_out(file: Path) -> None:
     ("kind", "sets", "says"),
     [
         ("verifi", [], "no row stage of that kind"),
-        ("dedup", ["treshold=0.5"], "treshold"),
+        (
+            "dedup",
+            ["treshold=0.5"],
+            "--set treshold=0.5: stages.dedup.treshold: unknown key; did you mean threshold",
+        ),
         ("dedup", ["threshold"], "write KEY=VALUE"),
+        ("dedup", ["threshold=[1"], "the value is not YAML"),
+        ("dedup", ["threshold.a=1", "threshold.a.b=1"], "threshold.a is a value, nothing lies below it"),
+        ("dedup", ["input=3"], "input is given by the command itself"),
+        ("verify", ["kind=filter"], "kind is given by the command itself"),
+        ("verify", ["verifiers.math.kind=maths"], "verifiers.math: unknown kind 'maths'; did you mean math"),
+        ("verify", ["verifiers=3"], "verifiers: input should be a valid dictionary"),
+        ("filter", [], "apply filter: stages.filter.rules: is required"),
+        ("select", [], "picks by nothing"),
         ("filter", ["rules=[{field: nothing, min: 1, reason: x}]"], "no field 'nothing'"),
     ],
 )
@@ -110,3 +122,69 @@ def test_foreign_code_needs_trust(file: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="--trust"):
         run("verify", file, *sets)
     assert run("verify", file, *sets, trust=True)[2]["score"] == 1.0
+
+
+ODD = [
+    '{"prompt": "1+1?", "completion": "\\\\boxed{2}", "reference": NaN}',
+    '{"prompt": "1+1?", "completion": "\\\\boxed{2} \\ud800", "reference": "2"}',
+    '{"prompt": "1+1?", "completion": null, "reference": "2"}',
+    '{"messages": [{"role": 3}], "completion": "\\\\boxed{2}", "reference": "2"}',
+    '{"messages": [{"role": "user", "content": "1+1?"}], "completion": "\\\\boxed{2}", "reference": 2}',
+    '{"prompt": "1+1?", "completion": "\\\\boxed{2}", "reference": "2", "prompt_tokens": "many", "finish_reason": 7}',
+    '{"prompt": "1+1?", "completion": "\\\\boxed{2}", "reference": "2", "completion_tokens": 99999999999, "note": {}}',
+    "[" * 3000,
+    "[1]",
+]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_an_odd_row_is_data_with_a_reason(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / "odd.jsonl"
+    file.write_text("\n".join(ODD) + "\n")
+    rows = run("verify", file, suffix=suffix)
+    assert [row.get("reject_reason") for row in rows] == [
+        "unreadable", "unreadable", "incomplete", "incomplete", None, None, None, "unreadable", "unreadable",
+    ]  # fmt: skip
+    assert [row.get("reason") for row in rows][4:7] == ["correct"] * 3
+    if suffix == ".jsonl":
+        text = file.with_name("odd-verify.jsonl").read_text("utf-8")
+        assert "NaN" not in text and "\\ud800" in text
+    again = file.with_name(f"odd-verify{suffix}")
+    chained = run("filter", again, "rules=[{field: score, min: 1.0, reason: wrong}]")
+    assert [row["kept"] for row in chained][2:] == [False, False, True, True, True, False, False]
+
+
+def test_where_all_rows_drop_each_says_why(file: Path) -> None:
+    rows = run("filter", file, "rules=[{field: domain, is: code, reason: other_domain}]")
+    assert [row["kept"] for row in rows] == [False] * 6
+    assert {row["reject_reason"] for row in rows} == {"other_domain", "unreadable", "incomplete"}
+    last = run("select", file.with_name("rows-filter.jsonl"), "per_problem=1")
+    assert [row["reject_reason"] for row in last] == [row["reject_reason"] for row in rows]
+
+
+def test_a_file_without_rows_or_none_at_all(tmp_path: Path) -> None:
+    for name, content in (("empty.jsonl", ""), ("words.jsonl", "words\n"), ("words.parquet", "words")):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(StageError, match=name):
+            run("verify", tmp_path / name)
+    with pytest.raises(RecipeError, match="the input ends in"):
+        run("verify", tmp_path / "x.csv")
+
+
+def test_labels_of_several_types_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mixed.jsonl"
+    rows = [{"prompt": "1?", "completion": "1", "score": score} for score in (1.0, "high")]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(RecipeError, match="label columns \\(score\\): not of one type each"):
+        run("filter", file, "rules=[{field: score, min: 1.0, reason: wrong}]")
+
+
+def test_the_output_is_whole_or_not_there(file: Path, tmp_path: Path) -> None:
+    before = file.read_bytes()
+    apply("measure", file, file)  # in place: read before it is replaced
+    assert len(file.read_text("utf-8").splitlines()) == 6 and file.read_bytes() != before
+    (tmp_path / "folder.jsonl").mkdir()
+    for target in (tmp_path / "folder.jsonl", tmp_path / "none" / "out.jsonl"):
+        with pytest.raises(MissingError, match="give another place with -o"):
+            apply("measure", file, target)
+    assert not list(tmp_path.glob("*.part"))

@@ -13,7 +13,13 @@ def evaluation(store: Store, seed: int, rates: dict[str, list[float | None]]) ->
     """A sealed evaluation with the pass rates of each model on problems 0, 1, ..."""
     request = digest(["scores", seed])
     rows = [
-        {"id": f"{problem:x}/heldout/{model}", "problem_id": f"{problem:x}", "benchmark": "heldout", "model": model, "pass_rate": rate}
+        {
+            "id": f"{problem:x}/heldout/{model}",
+            "problem_id": f"{problem:x}",
+            "benchmark": "heldout",
+            "model": model,
+            "pass_rate": rate,
+        }
         for model, each in rates.items()
         for problem, rate in enumerate(each)
     ]
@@ -43,7 +49,9 @@ def test_seeds_of_a_problem_are_averaged_before_problems_are(tmp_path: Path) -> 
 
 
 def test_only_problems_that_both_answered_count(tmp_path: Path) -> None:
-    [found] = differences([evaluation(Store(tmp_path), 1, {"base": [0.0, None, 0.2], "rl": [1.0, 1.0, None]})])
+    [found] = differences(
+        [evaluation(Store(tmp_path), 1, {"base": [0.0, None, 0.2], "rl": [1.0, 1.0, None]})]
+    )
     assert (found["value"], found["n"]) == (1.0, 1)
 
 

@@ -79,7 +79,11 @@ def test_the_engine_of_the_recipe_goes_to_stages_that_name_none(path: Path) -> N
         ("seed: 3", "seed: 3\nseed: 4", "tiny.yaml:3: seed: written twice"),
         ("seed: 3", "seed: [3", "not YAML"),
         ("name: own", "name: Own Stage", "stages.Own Stage.name"),
-        ("kind: transformers", "kind: gpt", "tiny.yaml:3: engine: unknown kind 'gpt'; there are transformers"),
+        (
+            "kind: transformers",
+            "kind: gpt",
+            "tiny.yaml:3: engine: unknown kind 'gpt'; there are transformers",
+        ),
         ("seed: 3", "? [1]\n: 3", "not YAML: found unhashable key"),
         ("seed: 3", "seed: &a [*a]", "an alias inside of its anchor"),
         ("seed: 3", f"seed: {'[' * 4000}", "nested too deep"),
@@ -115,7 +119,10 @@ def test_set_goes_by_stage_name_and_comes_before_validation(path: Path) -> None:
         ("stages.own.nn=2", "--set stages.own.nn=2: stages.own.nn: unknown key; did you mean n?"),
         ("stages.own.n=x", "--set stages.own.n=x: stages.own.n: input should be a valid integer"),
         ("seed.below=1", "seed is a value, nothing lies below it"),
-        ("verifiers.chain.kind=exakt", "--set verifiers.chain.kind=exakt: verifiers.chain: unknown kind 'exakt'"),
+        (
+            "verifiers.chain.kind=exakt",
+            "--set verifiers.chain.kind=exakt: verifiers.chain: unknown kind 'exakt'",
+        ),
         ("stages=3", "--set stages=3: stages: input should be a valid list (got 3)"),
     ],
 )
@@ -159,7 +166,9 @@ def test_an_error_that_names_its_place_gets_its_line(path: Path, text: str, says
 def test_merged_keys_are_where_they_are_used(path: Path) -> None:
     text = GOOD.replace("  - name: own\n", "  - <<: &shared {temperature: 0.5}\n    name: own\n")
     path.write_text(text.replace("{name: judged, kind: verify}", "{<<: *shared, name: judged, kind: verify}"))
-    with pytest.raises(RecipeError, match=r"tiny\.yaml:\d+: stages\.judged\.temperature: unknown key") as caught:
+    with pytest.raises(
+        RecipeError, match=r"tiny\.yaml:\d+: stages\.judged\.temperature: unknown key"
+    ) as caught:
         load(path)
     assert "\n" not in str(caught.value)
 

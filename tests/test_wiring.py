@@ -63,7 +63,10 @@ def test_what_was_left_out_is_the_nearest_that_fits(tmp_path: Path) -> None:
             {6: "{name: kept, kind: filter, rules: [{field: scor, min: 1.0, reason: wrong}]}"},
             "no earlier stage makes 'scor'",
         ),
-        ({7: "{name: chosen, kind: select, unique: true, labels: [own]}"}, "own makes traces, needed is labels"),
+        (
+            {7: "{name: chosen, kind: select, unique: true, labels: [own]}"},
+            "own makes traces, needed is labels",
+        ),
     ],
 )
 def test_a_wrong_wire_is_one_line(tmp_path: Path, change: dict[int, str], says: str) -> None:
