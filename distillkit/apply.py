@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distillkit.artifact import Artifact, Manifest, Row, Store
+from distillkit.artifact import Artifact, Manifest, Row
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.recipe import Place, assign, validated
 from distillkit.spec import canonical, digest
 from distillkit.stages import AnyStage
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Input, Job, write_shards
+from distillkit.store import Store
 from distillkit.text import split_think
 from distillkit.trace import JSON_COLUMNS, Message, Trace, problem_id, to_row, trace_schema
 from distillkit.verifiers import AnyVerifier

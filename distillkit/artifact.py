@@ -2,26 +2,17 @@
 
 `request` names an intent (a stage's identity over its inputs' contents); `content` names the rows or weights
 that came out. Downstream keys on content, so that a stage rebuilt with equal output rebuilds nothing after it.
-A directory becomes an artifact by one rename, after its `manifest.json` was written last: a kill at any
-moment leaves either a whole artifact or work that the next run continues.
 """
 
-import errno
-import fcntl
 import hashlib
 import io
 import json
-import os
-import shutil
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillkit.errors import MissingError, StageError
+from distillkit.errors import StageError
 from distillkit.spec import canonical, digest, file_digest
 
 if TYPE_CHECKING:
@@ -30,10 +21,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Counts = dict[str, dict[str, int]]
 """group -> name -> n, e.g. {"rejected": {"wrong": 12}}"""
-
 MANIFEST = "manifest.json"
 FORMAT = 1
-ROW_GROUP_BYTES = 100 * 2**20
 _MODULUS = 2**256
 
 
@@ -202,216 +191,6 @@ _UNSTABLE_KEYS = frozenset(
 )
 
 
-class Writer:
-    """The work directory of one artifact: shards appear whole or not at all, and survive a kill."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.counts: Counts = {}
-        self.rows_in = 0
-        self.rows_kept: int | None = None
-        self.summary: dict[str, Any] = {}
-        self.telemetry: dict[str, Any] = {}
-        self.salt: dict[str, Any] = {}
-        """Further JSON that is part of the content (contents of the texts a selection points to)."""
-        path.mkdir(parents=True, exist_ok=True)
-
-    def has(self, shard: int, table: str = "rows") -> bool:
-        """Whether an earlier, interrupted run wrote this shard."""
-        return self._file(shard, table).exists()
-
-    def write(
-        self,
-        shard: int,
-        rows: Sequence[Row],
-        schema: "pa.Schema",
-        table: str = "rows",
-        counts: Counts | None = None,
-    ) -> Shard:
-        """Write one shard, sorted by id: zstd, content-defined chunks, the same bytes for the same rows.
-
-        Raises:
-            StageError: two rows share an id.
-            MissingError: the disk is full.
-        """
-        import pyarrow as pa
-
-        ordered = sorted(rows, key=lambda row: row["id"])
-        for first, second in pairwise(ordered):
-            if first["id"] == second["id"]:
-                raise StageError(f"{table}: two rows have the id {first['id']}")
-        names = schema.names
-        body = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in ordered], schema)
-        content = content_of(body.to_pylist())
-        found = dict(counts or {})
-        if "domain" in names:
-            found["domain"] = dict(Counter(row["domain"] for row in ordered))
-        body = body.replace_schema_metadata(
-            {"distillkit.content": content, "distillkit.counts": canonical(found)}
-        )
-        file = self._file(shard, table)
-        write_parquet(body, file)
-        return self._entry(file)
-
-    def link(self, shard: int, source: Path, table: str = "rows") -> None:
-        """Take a shard that was made before (a label cache) instead of writing it again."""
-        file = self._file(shard, table)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".part")
-        temporary.unlink(missing_ok=True)
-        link_or_copy(source, temporary)
-        temporary.replace(file)
-
-    def add_text(self, name: str, text: str) -> Path:
-        """Write a small file of the artifact (a card, a curve) atomically."""
-        path = self.path / name
-        write_text(path, text)
-        return path
-
-    def tables(self) -> dict[str, list[Shard]]:
-        """Every shard written so far, by table."""
-        folder = self.path / "tables"
-        names = sorted(p.name for p in folder.iterdir()) if folder.exists() else []
-        return {name: [self._entry(p) for p in sorted((folder / name).glob("*.parquet"))] for name in names}
-
-    def files(self) -> dict[str, str]:
-        """Digest of every file that is no table shard and no leftover of the work (names starting with a dot)."""
-        return {
-            str(path.relative_to(self.path)): file_digest(path)
-            for path in sorted(self.path.rglob("*"))
-            if path.is_file()
-            and path.relative_to(self.path).parts[0] not in ("tables", MANIFEST)
-            and not _scratch(path, self.path)
-        }
-
-    @property
-    def scratch(self) -> Path:
-        """A folder for checkpoints and logs: kept while the work lasts, not part of the artifact."""
-        folder = self.path / ".scratch"
-        folder.mkdir(exist_ok=True)
-        return folder
-
-    def _file(self, shard: int, table: str) -> Path:
-        return self.path / "tables" / table / f"{shard:05d}.parquet"
-
-    def _entry(self, file: Path) -> Shard:
-        import pyarrow.parquet as pq
-
-        metadata = pq.read_metadata(file)
-        extra = metadata.metadata
-        return Shard(
-            file=str(file.relative_to(self.path)),
-            rows=metadata.num_rows,
-            bytes=file.stat().st_size,
-            digest=file_digest(file),
-            content=extra[b"distillkit.content"].decode(),
-            counts=json.loads(extra[b"distillkit.counts"]),
-        )
-
-
-def _scratch(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
-class Store:
-    """A folder of artifacts, runs and work in progress; several processes may share it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.artifacts = root / "artifacts"
-        self.work = root / "work"
-        try:
-            self.artifacts.mkdir(parents=True, exist_ok=True)
-            self.work.mkdir(exist_ok=True)
-        except OSError as error:
-            raise MissingError(
-                f"{root}: cannot make the store there ({error.strerror}); give --store DIR"
-            ) from None
-
-    def find(self, kind: str, request: str) -> Artifact | None:
-        """The artifact of a request, or None where it was never built."""
-        path = self.artifacts / directory_name(kind, request)
-        return self.open(path.name) if (path / MANIFEST).exists() else None
-
-    def open(self, name: str, stage: str = "") -> Artifact:
-        """An artifact by its directory name; its files' presence and sizes are checked here, bytes on reading.
-
-        `stage` is the name that it goes by in the recipe at hand.
-
-        Raises:
-            StageError: the manifest cannot be read, is of a later format, or a file is missing or cut short.
-        """
-        path = self.artifacts / name
-        try:
-            artifact = Artifact(path, load_manifest(path / MANIFEST), stage)
-        except (OSError, ValueError, TypeError, KeyError):
-            raise StageError(
-                f"{path}: manifest cannot be read: the artifact is corrupt; remove it (rm -r {path}) and run again"
-            ) from None
-        for shards in artifact.manifest.tables.values():
-            for shard in shards:
-                file = path / shard.file
-                if not file.exists() or file.stat().st_size != shard.bytes:
-                    raise artifact.corrupt(shard.file, "is missing or cut short")
-        for file_name in artifact.manifest.files:
-            if not (path / file_name).exists():
-                raise artifact.corrupt(file_name, "is missing")
-        return artifact
-
-    def all(self) -> list[Artifact]:
-        """Every sealed artifact that can be opened, by directory name."""
-        return [self.open(p.name) for p in sorted(self.artifacts.iterdir()) if (p / MANIFEST).exists()]
-
-    @contextmanager
-    def building(self, kind: str, request: str, on_wait: Callable[[str], None]) -> Iterator[Writer]:
-        """Exclusive use of the work directory of a request; `on_wait` is told the owner when another run has it."""
-        name = directory_name(kind, request)
-        with locked(self.work / f"{name}.lock", on_wait):
-            yield Writer(self.work / name)
-
-    def seal(self, writer: Writer, draft: Manifest) -> Artifact:
-        """Complete the manifest from what was written, and make the work directory an artifact by one rename."""
-        tables = writer.tables()
-        files = writer.files()
-        counts = merge_counts(
-            [writer.counts, *(shard.counts for shards in tables.values() for shard in shards)]
-        )
-        kept = (
-            writer.rows_kept if writer.rows_kept is not None else sum(s.rows for s in tables.get("rows", []))
-        )
-        sums = {name: add_contents([shard.content for shard in shards]) for name, shards in tables.items()}
-        weights = writer.path / "model"
-        named = {k: v for k, v in files.items() if not k.startswith("model/")}
-        content = digest(
-            {
-                "tables": sums,
-                "files": named,
-                "weights": weights_content(weights) if weights.exists() else None,
-                "summary": writer.summary,
-                "salt": writer.salt,
-            }
-        )
-        manifest = replace(
-            draft,
-            content=content,
-            tables=tables,
-            files=files,
-            counts=counts,
-            rows_in=writer.rows_in,
-            rows_kept=kept,
-            summary=writer.summary,
-            telemetry={**draft.telemetry, **writer.telemetry},
-        )
-        shutil.rmtree(writer.path / ".scratch", ignore_errors=True)
-        write_text(writer.path / MANIFEST, json.dumps(asdict(manifest), indent=1, sort_keys=True))
-        final = self.artifacts / writer.path.name
-        if final.exists():  # its manifest is missing, else `find` had returned it
-            shutil.rmtree(final)
-        writer.path.rename(final)
-        sync_folder(self.artifacts)
-        return Artifact(final, manifest)
-
-
 def load_manifest(path: Path) -> Manifest:
     """The manifest in a file; raises ValueError for one of a later format."""
     data = json.loads(path.read_text("utf-8"))
@@ -419,99 +198,3 @@ def load_manifest(path: Path) -> Manifest:
         raise ValueError(f"{path}: written by a later version")
     data["tables"] = {name: [Shard(**shard) for shard in shards] for name, shards in data["tables"].items()}
     return Manifest(**data)
-
-
-def directory_name(kind: str, request: str) -> str:
-    """`<kind>-<16 hex digits of the request>`: the digits decide, the kind is for people."""
-    return f"{kind}-{request[:16]}"
-
-
-def merge_counts(parts: Sequence[Counts]) -> Counts:
-    """Sum of counts, group by group."""
-    total: Counts = {}
-    for part in parts:
-        for group, names in part.items():
-            for name, n in names.items():
-                total.setdefault(group, {})[name] = total.get(group, {}).get(name, 0) + n
-    return total
-
-
-@contextmanager
-def locked(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Hold an advisory lock on `path`; the kernel frees it when the process dies, however it dies."""
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            on_wait(file.read().strip() or "another process")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"process {os.getpid()}")
-        file.flush()
-        yield
-
-
-def write_parquet(table: "pa.Table", path: Path) -> None:
-    """Write a Parquet file durably: temporary name, fsync, rename."""
-    import pyarrow.parquet as pq
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    per_row = max(1, table.nbytes // max(1, table.num_rows))
-    with _durable(path) as temporary:
-        pq.write_table(
-            table,
-            temporary,
-            compression="zstd",
-            row_group_size=max(1, ROW_GROUP_BYTES // per_row),
-            use_content_defined_chunking=True,
-        )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file durably: temporary name, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _durable(path) as temporary:
-        temporary.write_text(text, "utf-8")
-
-
-@contextmanager
-def _durable(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(path.name + ".part")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise disk_error(path, error) from None
-
-
-def disk_error(path: Path, error: OSError) -> Exception:
-    """MissingError for a full disk, the error itself for anything else."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(path.parent).free / 2**20
-        return MissingError(
-            f"{path.parent}: no disk space left ({free:.0f} MiB free); free some (distillkit gc) or give --store DIR; "
-            "finished shards are safe"
-        )
-    return error
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Hard link, or copy where the file system has none."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def sync_folder(path: Path) -> None:
-    """Make a rename in a folder durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from distillkit.artifact import Artifact, Model, Store, Writer
+from distillkit.artifact import Artifact, Model
 from distillkit.errors import RecipeError
 from distillkit.events import Events
 from distillkit.lock import Lock
@@ -26,6 +26,7 @@ from distillkit.stages.base import PROBLEMS, Job
 from distillkit.stages.grpo import Grpo
 from distillkit.stages.problems import Problems
 from distillkit.stages.sft import Sft
+from distillkit.store import Store, Writer
 from distillkit.trace import Problem, problem_of
 from distillkit.training.run import built
 from distillkit.verifiers import AnyVerifier

@@ -20,12 +20,13 @@ from typing import Any, NoReturn, Self
 
 from pydantic import TypeAdapter
 
-from distillkit.artifact import Store, Writer, write_text
+from distillkit.durable import write_text
 from distillkit.errors import DistillkitError, EngineError, MissingError, RecipeError, StageError
 from distillkit.events import Event, Events
 from distillkit.executor import executor_for
 from distillkit.stages import AnyStage
 from distillkit.stages.base import Input, Job, Stage
+from distillkit.store import Store, Writer
 from distillkit.verifiers import AnyVerifier
 from distillkit.worker import die_with
 

@@ -179,9 +179,9 @@ def show(run: str | None, store: Path, as_json: bool) -> None:
 @STORE
 def report(run: str | None, store: Path) -> None:
     """Write a run's report page anew and say where it is."""
-    from distillkit.artifact import Store
     from distillkit.report.page import write_report
     from distillkit.run_folder import find_run
+    from distillkit.store import Store
 
     click.echo(write_report(find_run(store, run), Store(store)))
 

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from distillkit.artifact import Writer
 from distillkit.child import ERROR, ERRORS, INTERRUPTED, LOG, PROGRESS, RESULT, Listener, Ticket, run_here
 from distillkit.errors import DistillkitError, EngineError
 from distillkit.events import read_events
 from distillkit.stages.base import Stage
+from distillkit.store import Writer
 from distillkit.training.config import Training
 
 __all__ = ["Ticket", "preload_of", "run_child", "run_here", "start", "stop"]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from distillkit.artifact import disk_error, locked
+from distillkit.durable import disk_error, locked
 from distillkit.engines.base import Completion
 
 SYNC_S = 1.0

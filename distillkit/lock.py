@@ -7,7 +7,7 @@ before the first time online.
 import json
 from pathlib import Path
 
-from distillkit.artifact import write_text
+from distillkit.durable import write_text
 from distillkit.errors import MissingError, RecipeError
 from distillkit.hub import parse_reference, resolve
 

@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from distillkit import budget
-from distillkit.artifact import Artifact, Store
+from distillkit.artifact import Artifact
 from distillkit.budget import Budget, Cost, Load
 from distillkit.check import foreign
 from distillkit.errors import MissingError
@@ -30,6 +30,7 @@ from distillkit.stages.sample import Sample
 from distillkit.stages.screen import Screen
 from distillkit.stages.select import Select
 from distillkit.stages.sft import Sft
+from distillkit.store import Store
 from distillkit.wiring import PACKAGED, Step, resolve
 
 COSTLY = ("sample", "screen", "grpo", "sft", "evaluate")

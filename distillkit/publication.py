@@ -11,9 +11,10 @@ from typing import Any
 
 import yaml
 
-from distillkit.artifact import Artifact, Row, Store
+from distillkit.artifact import Artifact, Row
 from distillkit.reader import look_up
 from distillkit.show import funnel
+from distillkit.store import Store
 
 DATA = ("input", "inputs")
 """Wires along which rows flow."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from distillkit.artifact import Artifact, Row, Store
+from distillkit.artifact import Artifact, Row
 from distillkit.errors import StageError
+from distillkit.store import Store
 from distillkit.trace import JSON_COLUMNS
 
 TEXT_TYPES = ("traces", "problems")

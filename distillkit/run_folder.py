@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distillkit.artifact import Artifact, write_text
+from distillkit.artifact import Artifact
+from distillkit.durable import write_text
 from distillkit.errors import MissingError
 
 RECORD = "run.json"

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from distillkit import __version__, launch
-from distillkit.artifact import Artifact, Manifest, Store, Writer, disk_error, weights_content
+from distillkit.artifact import Artifact, Manifest, weights_content
+from distillkit.durable import disk_error
 from distillkit.errors import DistillkitError, MissingError, RecipeError, StageError
 from distillkit.events import Event, Events
 from distillkit.lock import Lock
@@ -26,6 +27,7 @@ from distillkit.reader import View
 from distillkit.recipe import Recipe
 from distillkit.spec import digest, identity
 from distillkit.stages.base import LABELS, PROBLEMS, SELECTION, TRACES, WEIGHTS, Input
+from distillkit.store import Store, Writer
 from distillkit.wiring import PACKAGED, Step, resolve, weights_names
 
 ROW_TYPES = (PROBLEMS, TRACES, LABELS, SELECTION)

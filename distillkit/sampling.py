@@ -11,13 +11,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from distillkit.artifact import Model, Store
+from distillkit.artifact import Model
 from distillkit.engines import AnyEngine
 from distillkit.engines.base import Completion, Engine, Parameters, Request
 from distillkit.errors import EngineError, RecipeError
 from distillkit.events import Progress, silent
 from distillkit.ledger import Ledger
 from distillkit.spec import Strict, digest, identity, seed_of
+from distillkit.store import Store
 from distillkit.template import AnyTemplate, Template, is_prefilled, stop_of
 from distillkit.text import split_think
 from distillkit.trace import Problem, Trace

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from distillkit.artifact import Manifest, Row, Writer
+from distillkit.artifact import Manifest, Row
 from distillkit.errors import StageError
 from distillkit.measures.language import Language
 from distillkit.measures.reflection import Reflection
 from distillkit.sampling import Sampling
 from distillkit.spec import EXECUTION, Strict
 from distillkit.stats import Interval, cluster, cons_at_k, interval, pass_at_k_each, ratio_interval
+from distillkit.store import Writer
 from distillkit.template import name_of
 from distillkit.trace import Trace, Verdict
 from distillkit.verifiers.base import Verifier

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from distillkit.artifact import Artifact, Store
+from distillkit.artifact import Artifact
 from distillkit.check import check, foreign
 from distillkit.errors import DistillkitError, RecipeError
 from distillkit.events import Events
@@ -16,6 +16,7 @@ from distillkit.report.page import write_report
 from distillkit.run_folder import RunFolder, RunRecord, open_run
 from distillkit.runner import Run, boundary
 from distillkit.show import describe, render
+from distillkit.store import Store
 from distillkit.wiring import Step
 
 

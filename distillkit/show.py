@@ -10,10 +10,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from distillkit.artifact import MANIFEST, Artifact, Store
+from distillkit.artifact import MANIFEST, Artifact
 from distillkit.comparison import difference_text, differences
 from distillkit.run_folder import RECORD, RunRecord, load_record
 from distillkit.stats import BANDS
+from distillkit.store import Store
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from distillkit.artifact import Artifact, Manifest, Store
+from distillkit.artifact import Artifact, Manifest
 from distillkit.comparison import difference_text, differences
 from distillkit.spec import digest
 from distillkit.stages.base import Job, write_shards
 from distillkit.stages.evaluate import problem_schema
+from distillkit.store import Store
 
 
 def evaluation(store: Store, seed: int, rates: dict[str, list[float | None]]) -> Artifact:

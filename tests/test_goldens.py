@@ -15,10 +15,11 @@ import pytest
 from inprocess import DATA
 from pydantic import TypeAdapter
 
-from distillkit.artifact import Artifact, Manifest, Store
+from distillkit.artifact import Artifact, Manifest
 from distillkit.spec import Strict, digest
 from distillkit.stages import AnyStage
 from distillkit.stages.base import LABELS, TRACES, Input, Job, write_shards
+from distillkit.store import Store
 from distillkit.text import split_think
 from distillkit.trace import Trace, problem_id, to_row, trace_schema
 from distillkit.verifiers import KINDS

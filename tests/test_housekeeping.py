@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from inprocess import curation, distillkit
 
-from distillkit.artifact import Store, locked
+from distillkit.durable import locked
 from distillkit.errors import MissingError
 from distillkit.housekeeping import collect, list_store
 from distillkit.run_folder import open_run
+from distillkit.store import Store
 
 
 @pytest.fixture

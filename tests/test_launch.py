@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from distillkit import launch
-from distillkit.artifact import Store, Writer
 from distillkit.child import ERROR, LOG, PROGRESS, RESULT
 from distillkit.errors import EngineError, MissingError
 from distillkit.events import Event, Events
@@ -19,6 +18,7 @@ from distillkit.launch import Ticket, run_child, run_here
 from distillkit.stages.base import Input, Stage
 from distillkit.stages.problems import Problems
 from distillkit.stages.sft import Sft
+from distillkit.store import Store, Writer
 
 
 @pytest.fixture(autouse=True)
@@ -215,7 +215,7 @@ PARENT = """
 import sys
 from pathlib import Path
 from distillkit import launch
-from distillkit.artifact import Store, Writer
+from distillkit.store import Store, Writer
 from distillkit.child import ERROR, LOG, PROGRESS, RESULT
 from distillkit.stages.problems import Problems
 

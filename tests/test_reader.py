@@ -5,11 +5,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from distillkit.artifact import Artifact, Manifest, Store
+from distillkit.artifact import Artifact, Manifest
 from distillkit.errors import StageError
 from distillkit.reader import View, look_up
 from distillkit.spec import digest
 from distillkit.stages.base import Input, Job, write_shards
+from distillkit.store import Store
 from distillkit.trace import Trace, to_row, trace_schema
 
 TEXT, SHARDS = pa.string(), 3

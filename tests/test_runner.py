@@ -9,9 +9,9 @@ import pytest
 from inprocess import curation, distillkit
 from runs import contents
 
-from distillkit.artifact import Store
 from distillkit.errors import EngineError, MissingError, RecipeError, StageError
 from distillkit.runner import boundary, external_model, placed, redacted
+from distillkit.store import Store
 
 FILTER = "      - {field: score, min: 1.0, reason: wrong}"
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from distillkit.artifact import Model, Store, content_of
+from distillkit.artifact import Model, content_of
 from distillkit.engines.replay import ReplayEngine
 from distillkit.engines.transformers import TransformersEngine, TransformersSession
 from distillkit.errors import EngineError, MissingError, RecipeError
 from distillkit.sampling import Sampling, draw
 from distillkit.spec import identity
+from distillkit.store import Store
 from distillkit.toy import BASE
 from distillkit.toy.problems import generate
 from distillkit.trace import Problem, to_row
@@ -116,7 +117,8 @@ CHILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from distillkit.artifact import Model, Store
+from distillkit.artifact import Model
+from distillkit.store import Store
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.sampling import Sampling, draw
 from distillkit.toy import BASE

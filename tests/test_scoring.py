@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from distillkit.artifact import Manifest, Writer
+from distillkit.artifact import Manifest
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.errors import StageError
 from distillkit.sampling import Sampling
@@ -21,6 +21,7 @@ from distillkit.scoring import (
     realised_gamma,
     settings,
 )
+from distillkit.store import Writer
 from distillkit.text import split_think
 from distillkit.trace import Trace
 from distillkit.verifiers import Exact, Math

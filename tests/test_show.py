@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from distillkit.artifact import Artifact, Manifest, Store
+from distillkit.artifact import Artifact, Manifest
 from distillkit.errors import MissingError
 from distillkit.run_folder import RunFolder, RunRecord
 from distillkit.show import describe, funnel, gamma_text, grids, markdown, render, score_text, scores_of
+from distillkit.store import Store
 
 SCHEMA = pa.schema([("id", pa.string())])
 SETTINGS = {

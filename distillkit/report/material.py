@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from distillkit.artifact import Artifact, Store
+from distillkit.artifact import Artifact
 from distillkit.events import read_events
 from distillkit.report import plots
 from distillkit.run_folder import RunRecord, load_record
 from distillkit.show import Described, describe, load_artifacts
+from distillkit.store import Store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

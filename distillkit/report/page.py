@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from distillkit import __version__
-from distillkit.artifact import Artifact, Store, write_text
+from distillkit.artifact import Artifact
+from distillkit.durable import write_text
 from distillkit.report import template
 from distillkit.report.headline import predictions, tiles, warnings
 from distillkit.report.material import Material
 from distillkit.report.sections import sections
 from distillkit.report.traces import browsed
+from distillkit.store import Store
 
 
 def write_report(run: Path, store: Store) -> Path:

@@ -16,7 +16,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillkit.artifact import write_text
+from distillkit.durable import write_text
 from distillkit.spec import digest, file_digest
 
 if TYPE_CHECKING:

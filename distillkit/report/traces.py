@@ -12,9 +12,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
-from distillkit.artifact import Artifact, Row, Store, shard_of
+from distillkit.artifact import Artifact, Row, shard_of
 from distillkit.reader import View, look_up
 from distillkit.report.material import Material
+from distillkit.store import Store
 
 SAMPLED = "sampled"
 TRACES = 240

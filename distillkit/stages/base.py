@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from distillkit.artifact import Artifact, Counts, Manifest, Model, Row, Store, Writer, link_or_copy, shard_of
+from distillkit.artifact import Artifact, Counts, Manifest, Model, Row, shard_of
+from distillkit.durable import link_or_copy
 from distillkit.errors import StageError
 from distillkit.events import Progress, silent
 from distillkit.executor import Executor, Inline
 from distillkit.reader import View
 from distillkit.spec import EXECUTION, Execution, Strict, digest, identity
+from distillkit.store import Store, Writer
 from distillkit.trace import Problem, Trace, problem_of, trace_of
 from distillkit.verifiers import AnyVerifier
 

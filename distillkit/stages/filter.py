@@ -10,13 +10,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from distillkit.artifact import Row, Writer
+from distillkit.artifact import Row
 from distillkit.errors import RecipeError
 from distillkit.measures.readability import R1_READABLE
 from distillkit.reader import View, look_up
 from distillkit.spec import Strict, digest
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Job, Stage, Wire
 from distillkit.stages.selection import finish, require_fields, selection_schema
+from distillkit.store import Writer
 
 PRESETS: dict[str, list[dict[str, Any]]] = {"r1_readable": R1_READABLE}
 """Name -> rules."""

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from distillkit import publication
-from distillkit.artifact import Artifact, Row, Writer, link_or_copy, write_parquet, write_text
+from distillkit.artifact import Artifact, Row
+from distillkit.durable import link_or_copy, write_parquet, write_text
 from distillkit.errors import StageError
 from distillkit.publication import Portrait, lineage, row_funnel
 from distillkit.reader import View
@@ -25,6 +26,7 @@ from distillkit.report import card, plots
 from distillkit.report.traces import Fate, fates
 from distillkit.spec import canonical
 from distillkit.stages.base import LABELS, PUBLICATION, SCORES, SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
+from distillkit.store import Writer
 from distillkit.trace import JSON_COLUMNS, trace_of, trace_schema
 from distillkit.training.examples import answer_of
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distillkit.artifact import Writer
+from distillkit.store import Writer
 
 STEPS = 8
 PER_STEP = 4

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillkit.artifact import Model, Writer
+from distillkit.artifact import Model
 from distillkit.engines.base import require_model, unreadable
 from distillkit.errors import RecipeError
 from distillkit.events import Progress
+from distillkit.store import Writer
 from distillkit.training.callbacks import last_checkpoint, stop_requests, watcher
 
 if TYPE_CHECKING:

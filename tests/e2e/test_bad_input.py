@@ -16,7 +16,8 @@ import pytest
 from inprocess import Answer, curation, distillkit
 from runs import MINI, command, contents, events
 
-from distillkit.artifact import Store, locked
+from distillkit.durable import locked
+from distillkit.store import Store
 
 SOURCE = "file: traces.jsonl}\n  - {name: traces"
 SECRET = "hf_secretvalue123"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from distillkit.artifact import Store
 from distillkit.errors import StageError
 from distillkit.report.material import Material
 from distillkit.report.page import page, script_json, write_report
 from distillkit.report.sections import CURVES, sections
 from distillkit.run_folder import RunFolder, RunRecord, load_record
 from distillkit.stages import grpo
+from distillkit.store import Store
 
 VOID = {"meta", "input", "br", "img", "link", "base"}
 

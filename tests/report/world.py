@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from distillkit import launch
-from distillkit.artifact import Artifact, Manifest, Store
+from distillkit.artifact import Artifact, Manifest
 from distillkit.events import Events
 from distillkit.lock import Lock
 from distillkit.recipe import load
 from distillkit.run_folder import RunFolder, open_run
 from distillkit.runner import Run
 from distillkit.spec import digest
+from distillkit.store import Store
 from distillkit.wiring import Step
 
 BIDI = "\u202eright to left\u202c and \u2066isolated\u2069"

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from distillkit.artifact import Manifest, Store, content_of
+from distillkit.artifact import Manifest, content_of
 from distillkit.executor import Processes
 from distillkit.stages.base import LABELS, TRACES, Input, Job, write_shards
 from distillkit.stages.dedup import Dedup
+from distillkit.store import Store
 from distillkit.trace import Trace, to_row, trace_schema
 
 GOLDEN = "7e078334b5e4f124a874c8173ed9ea0803851bdf30a6363e070634c0a46bf0c9"

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from distillkit.artifact import Artifact, Manifest, Store, weights_content
+from distillkit.artifact import Artifact, Manifest, weights_content
 from distillkit.engines.replay import ReplayEngine
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.errors import StageError
 from distillkit.spec import digest
 from distillkit.stages.base import Input, Job, write_shards
 from distillkit.stages.evaluate import Evaluate
+from distillkit.store import Store
 from distillkit.toy import BASE
 from distillkit.toy.problems import generate
 from distillkit.trace import Problem, problem_schema, to_row

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from distillkit.artifact import Artifact, Manifest, Store
+from distillkit.artifact import Artifact, Manifest
 from distillkit.errors import RecipeError, StageError
 from distillkit.executor import Processes
 from distillkit.measures.readability import R1_READABLE
@@ -21,6 +21,7 @@ from distillkit.reader import View
 from distillkit.spec import identity
 from distillkit.stages.base import Input, Job, write_shards
 from distillkit.stages.filter import Filter, Rule
+from distillkit.store import Store
 from distillkit.trace import Trace, to_row, trace_schema
 
 SHARDS = 3

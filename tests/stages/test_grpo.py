@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from distillkit import launch
-from distillkit.artifact import Artifact, Manifest, Store, Writer, weights_content
+from distillkit.artifact import Artifact, Manifest, weights_content
 from distillkit.errors import EngineError, MissingError, RecipeError, StageError
 from distillkit.events import Event
 from distillkit.spec import digest
 from distillkit.stages.base import Input, Job, write_shards
 from distillkit.stages.grpo import Grpo, dataset_of
 from distillkit.stages.screen import problem_schema as screened_schema
+from distillkit.store import Store, Writer
 from distillkit.toy import BASE
 from distillkit.toy.problems import generate
 from distillkit.trace import problem_schema, to_row

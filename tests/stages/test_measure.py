@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from distillkit.artifact import Artifact, Manifest, Store, content_of
+from distillkit.artifact import Artifact, Manifest, content_of
 from distillkit.executor import Processes
 from distillkit.stages.base import LABELS, TRACES, Input, Job, write_shards
 from distillkit.stages.measure import MeasureStage
+from distillkit.store import Store
 from distillkit.trace import Trace, to_row, trace_schema
 
 TEXTS = [

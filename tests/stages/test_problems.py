@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from distillkit.artifact import Artifact, Manifest, Store
+from distillkit.artifact import Artifact, Manifest
 from distillkit.errors import DistillkitError, MissingError, RecipeError, StageError
 from distillkit.spec import identity
 from distillkit.stages.base import Job
 from distillkit.stages.problems import Problems
+from distillkit.store import Store
 from distillkit.toy.problems import split_of
 from distillkit.trace import Problem, problem_of
 

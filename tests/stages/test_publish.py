@@ -17,12 +17,13 @@ import yaml
 from pydantic import ValidationError
 
 from distillkit import toy
-from distillkit.artifact import Artifact, Manifest, Store, Writer, content_of
+from distillkit.artifact import Artifact, Manifest, content_of
 from distillkit.errors import StageError
 from distillkit.reader import View
 from distillkit.stages.base import LABELS, SELECTION, TRACES, WEIGHTS, Input, Job, write_shards
 from distillkit.stages.publish import Publish, published_columns, published_row
 from distillkit.stages.selection import selection_schema
+from distillkit.store import Store, Writer
 from distillkit.trace import Trace, to_row, trace_schema
 
 WORLD = Path(__file__).parents[1] / "report" / "world.py"

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from distillkit.artifact import Manifest, Store, Writer, add_contents
+from distillkit.artifact import Manifest, add_contents
 from distillkit.engines.replay import ReplayEngine
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.engines.vllm import VllmEngine
@@ -12,6 +12,7 @@ from distillkit.errors import RecipeError, StageError
 from distillkit.spec import identity
 from distillkit.stages.base import PROBLEMS, WEIGHTS, Input, Job
 from distillkit.stages.sample import Sample
+from distillkit.store import Store, Writer
 from distillkit.toy import BASE
 from distillkit.toy.problems import generate
 from distillkit.trace import problem_schema, to_row, trace_of

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from distillkit.artifact import Artifact, Manifest, Store
+from distillkit.artifact import Artifact, Manifest
 from distillkit.engines.replay import ReplayEngine
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.errors import StageError
 from distillkit.scoring import Group, Judged
 from distillkit.stages.base import Input, Job, write_shards
 from distillkit.stages.screen import KEPT_PER_PROMPT, Screen
+from distillkit.store import Store
 from distillkit.toy.problems import generate
 from distillkit.trace import Problem, problem_schema, to_row
 from distillkit.verifiers import Exact

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from distillkit.artifact import Artifact, Manifest, Store
+from distillkit.artifact import Artifact, Manifest
 from distillkit.errors import RecipeError, StageError
 from distillkit.spec import identity
 from distillkit.stages.base import Input, Job, write_shards
 from distillkit.stages.clusters import jaccard
 from distillkit.stages.select import Select, spread
+from distillkit.store import Store
 from distillkit.trace import Trace, to_row, trace_schema
 
 SHARDS = 3

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from distillkit import launch
-from distillkit.artifact import Artifact, Manifest, Store, Writer, weights_content
+from distillkit.artifact import Artifact, Manifest, weights_content
 from distillkit.errors import EngineError, StageError
 from distillkit.events import Event
 from distillkit.spec import digest
 from distillkit.stages.base import Input, Job, write_shards
 from distillkit.stages.sft import Sft
+from distillkit.store import Store, Writer
 from distillkit.text import split_think
 from distillkit.toy import BASE
 from distillkit.toy.corpus import Corpus

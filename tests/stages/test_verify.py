@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from distillkit.artifact import Artifact, Manifest, Row, Store, shard_of
+from distillkit.artifact import Artifact, Manifest, Row, shard_of
 from distillkit.errors import RecipeError, StageError
 from distillkit.spec import digest, identity
 from distillkit.stages.base import LABELS, TRACES, Input, Job
 from distillkit.stages.verify import Verify
+from distillkit.store import Store
 from distillkit.trace import Trace, to_row, trace_schema
 from distillkit.verifiers import AnyVerifier, Exact, Math
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from distillkit.artifact import Writer
+from distillkit.store import Writer
 from distillkit.training.completions import PER_STEP, STEPS, spread, write_completions
 
 
