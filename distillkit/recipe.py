@@ -122,12 +122,14 @@ def validated(data: dict[str, Any], sources: dict[Place, str]) -> Recipe:
 
 @contextmanager
 def located(path: Path) -> Iterator[None]:
-    """Puts `file:line:` before an error that begins with its place in the recipe (`stages.kept.rules: ...`)."""
+    """Puts `file:line:` before an error that begins with its place in the recipe (`stages.kept.rules: ...`,
+    or a stage's name alone)."""
     data, lines = _parse(path)
     try:
         yield
     except DistillkitError as error:
-        place = _place_of(str(error).partition(":")[0], data)
+        head = str(error).partition(":")[0]
+        place = _place_of(f"stages.{head}" if head in _names(data.get("stages", [])) else head, data)
         if not place:
             raise
         raise type(error)(f"{_source(place, _sources(path, lines))}: {error}") from None

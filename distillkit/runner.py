@@ -26,7 +26,7 @@ from distillkit.lock import Lock
 from distillkit.reader import View
 from distillkit.recipe import Recipe
 from distillkit.spec import digest, identity
-from distillkit.stages.base import LABELS, PROBLEMS, SELECTION, TRACES, WEIGHTS, Input
+from distillkit.stages.base import LABELS, PROBLEMS, SELECTION, TRACES, WEIGHTS, Input, Stage
 from distillkit.store import Store, Writer
 from distillkit.wiring import PACKAGED, Step, resolve, weights_names
 
@@ -112,7 +112,7 @@ class Run:
             "kind": stage.kind,
             "identity": identity(stage),
             "inputs": {slot: [each.content for each in ends] for slot, ends in inputs.items()},
-            "labels": [each.name for each in inputs.get("labels", [])],  # rules may say <stage>.<field>
+            "labels": _called_by_name(stage, inputs.get("labels", [])),
         }
         if stage.DRAWS:
             parts["seed"] = self.recipe.seed
@@ -185,6 +185,15 @@ class Run:
 
         run = launch.run_child if stage.CHILD else launch.run_here
         run(ticket, writer, pass_on)
+
+
+def _called_by_name(stage: Stage, labels: Sequence[Input]) -> list[str]:
+    """Names of label stages, empty where no rule says `<stage>.<field>`: then renaming it changes nothing."""
+    fields = stage.rule_fields()
+    kept = stage.MAKES != SELECTION  # elsewhere a name may be written down
+    return [
+        each.name if kept or any(f.startswith(f"{each.name}.") for f in fields) else "" for each in labels
+    ]
 
 
 def pin(steps: Sequence[Step], lock: Lock) -> None:

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillkit.errors import MissingError, RecipeError, StageError
@@ -153,7 +153,8 @@ def test_no_such_file_and_no_text(tmp_path: Path) -> None:
         ("stages.own: cannot run", "tiny.yaml:7: stages.own: cannot run"),
         ("stages.kept.rules.0.min: odd", "tiny.yaml:15: stages.kept.rules.0.min: odd"),
         ("verifiers.chain: runs code", "tiny.yaml:4: verifiers.chain: runs code"),
-        ("own: cannot run", "own: cannot run"),
+        ("own: cannot run", "tiny.yaml:7: own: cannot run"),
+        ("other: cannot run", "other: cannot run"),
         ("no colon at all", "no colon at all"),
     ],
 )
@@ -197,6 +198,7 @@ def test_the_schema_is_for_editors() -> None:
     assert "stages" in schema["properties"] and len(schema["$defs"]) > 10
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_a_recipe_or_an_error_of_ours(
     tmp_path_factory: pytest.TempPathFactory, text: str

@@ -51,11 +51,25 @@ def test_a_threshold_that_keeps_other_rows_rebuilds_what_reads_them(ran: Path) -
 
 
 def test_a_renamed_stage_repeats_no_work(ran: Path) -> None:
-    recipe = curation(
-        ran, ("name: traces", "name: sampled"), ("name: kept", "name: filtered"), ("name: chosen", "name: picked"),
-        ("input: chosen", "input: picked"),
-    )  # fmt: skip
+    renamed = {
+        "problems": "asked",
+        "traces": "sampled",
+        "judged": "graded",
+        "measured": "told",
+        "kept": "filtered",
+    }
+    recipe = curation(ran, *((f"name: {old}", f"name: {new}") for old, new in renamed.items()))
+    assert made(run(recipe, ran / "store")) == ["dataset"]  # which writes down who labelled what
+    del renamed["judged"], renamed["measured"]
+    recipe = curation(ran, *((f"name: {old}", f"name: {new}") for old, new in renamed.items()))
     assert made(run(recipe, ran / "store")) == []
+
+
+def test_a_rule_that_calls_a_stage_by_its_name_follows_it(ran: Path) -> None:
+    recipe = curation(ran, ("field: score", "field: judged.score"))
+    assert made(run(recipe, ran / "store")) == ["kept"]
+    recipe = curation(ran, ("field: score", "field: graded.score"), ("name: judged", "name: graded"))
+    assert made(run(recipe, ran / "store")) == ["kept", "dataset"]
 
 
 WORKERS = ("seed: 3", "seed: 3\nexecution: {workers: 2}")

@@ -1,6 +1,7 @@
 """The command inside the test's own process, on recorded completions: a second where a real run takes half a minute."""
 
 import io
+import os
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -35,7 +36,9 @@ def distillkit(*arguments: str | Path) -> Answer:
     out, err, code = io.StringIO(), io.StringIO(), 0
     argv = ["distillkit", *map(str, arguments)]
     told = redirect_stdout(out), redirect_stderr(err)
-    with patch.object(sys, "argv", argv), patch.object(Sample, "CHILD", False), told[0], told[1]:
+    patches = patch.object(sys, "argv", argv), patch.object(Sample, "CHILD", False), patch.dict(os.environ)
+    with patches[0], patches[1], patches[2], told[0], told[1]:
+        os.environ.pop("COLUMNS", None)  # as wide as a pipe, whatever runs the tests
         try:
             main()
         except SystemExit as end:
