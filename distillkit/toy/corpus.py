@@ -1,8 +1,7 @@
 """The text that the toy base is pre-trained on, and the words it is made of.
 
-What the corpus holds is what later stages can bring out: worked solutions in two languages and a mixture of
-both, some slips, some slips noticed. Its second part is mostly bare guesses, so that the skill is there but
-latent, as in a large base model.
+It holds worked solutions in two languages and a mixture of both, some slips, some of them noticed. Its second
+part is mostly bare guesses, so that the skill is there but latent, as in a large base model.
 """
 
 import random
