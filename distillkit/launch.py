@@ -7,10 +7,12 @@ tells its progress in a file, and dies with its parent however that one dies.
 
 import atexit
 import contextlib
+import errno
 import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from distillkit.child import ERROR, ERRORS, INTERRUPTED, LOG, PROGRESS, RESULT, Listener, Ticket, run_here
+from distillkit.durable import disk_error
 from distillkit.errors import DistillkitError, EngineError
 from distillkit.events import read_events
 from distillkit.stages.base import Stage
@@ -109,11 +112,20 @@ def _take_result(out: Writer) -> None:
     out.telemetry, out.salt = result["telemetry"], result["salt"]
 
 
+FULL_BYTES = 2**20
+"""A child that crashed with less than this free is taken to have met the end of the disk."""
+
+
 def _failure(ticket: Ticket, status: int | None) -> DistillkitError:
     """What to raise for a child that ended so: an exit code, minus a signal, or None where nobody knows."""
     if (ticket.scratch / ERROR).exists():
         error = json.loads((ticket.scratch / ERROR).read_text("utf-8"))
         return {each.__name__: each for each in ERRORS}[error["class"]](error["text"])
+    if (status or 0) > 0 and shutil.disk_usage(ticket.work).free < FULL_BYTES:
+        # On a full disk the child may not even be able to leave its error behind.
+        full = disk_error(ticket.scratch, OSError(errno.ENOSPC, ""))
+        if isinstance(full, DistillkitError):
+            return full
     if status == INTERRUPTED:
         return EngineError(f"{ticket.name}: its process was told to stop and did; run again to go on")
     how = "ended without a word" if status is None else f"ended with exit code {status}"

@@ -189,6 +189,25 @@ def test_a_damaged_artifact_is_named_with_what_repairs_it(
     assert contents(store) == contents(whole)
 
 
+def test_damaged_labels_are_not_taken_from_the_cache_that_shares_their_bytes(
+    tmp_path: Path, whole: Path
+) -> None:
+    recipe, store = curation(tmp_path), tmp_path / "store"
+    again(recipe, store)
+    victim = artifact(store, "judged")
+    for file in victim.glob("tables/rows/*.parquet"):
+        data = bytearray(file.read_bytes())
+        data[50] ^= 1
+        with file.open("r+b") as shared:  # in place: the cache has the same inode
+            shared.write(data)
+    other = curation(tmp_path, ("share, min: 0.9", "share, min: 0.8"))
+    assert distillkit("run", other, "--store", store).code == 4
+    shutil.rmtree(victim)
+    again(recipe, store)
+    rows = [list(Store(each).open(victim.name).rows()) for each in (store, whole)]
+    assert rows[0] == rows[1]
+
+
 def test_an_artifact_without_a_manifest_is_none_and_made_anew(
     tmp_path: Path, store: Path, whole: Path
 ) -> None:
