@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from distillkit import __version__
-from distillkit.errors import DistillkitError, MissingError, RecipeError
+from distillkit.errors import DistillkitError, MissingError, RecipeError, redacted
 
 if TYPE_CHECKING:
     from distillkit.recipe import Recipe
@@ -265,7 +265,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except DistillkitError as error:
-        _leave(str(error), error.exit_code)
+        _leave(redacted(str(error)), error.exit_code)
     except click.UsageError as error:
         _leave(f"{error.format_message()} (see distillkit --help)", RecipeError.exit_code)
     except (KeyboardInterrupt, click.Abort):

@@ -4,6 +4,8 @@ A user's mistake is one line (what, where, what to do) and never a traceback. A 
 all: it is data with a reason.
 """
 
+import os
+import re
 from typing import ClassVar
 
 
@@ -35,3 +37,14 @@ class EngineError(DistillkitError):
     """An engine or trainer process died or could not answer; says how much is safe."""
 
     exit_code = 5
+
+
+SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+
+
+def redacted(text: str) -> str:
+    """The text without the values of secret environment variables."""
+    for name, value in os.environ.items():
+        if len(value) >= 8 and SECRET.search(name):
+            text = text.replace(value, f"<{name}>")
+    return text

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from distillkit.errors import redacted
+
 Event = dict[str, Any]
 """{"time": seconds since the epoch, "event": name, ...facts}"""
 
@@ -36,9 +38,12 @@ class Events:
 
     def tell(self, event: str, **facts: Any) -> None:
         """Append one event and tell the listeners."""
-        line: Event = {"time": round(time.time(), 3), "event": event, **facts}
+        text = redacted(
+            json.dumps({"time": round(time.time(), 3), "event": event, **facts}, ensure_ascii=False)
+        )
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.write(text + "\n")
+        line: Event = json.loads(text)
         for listener in self.listeners:
             listener(line)
 

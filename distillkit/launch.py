@@ -10,7 +10,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 import select
 import shutil
 import signal
@@ -23,7 +22,7 @@ from pathlib import Path
 
 from distillkit.child import ERROR, ERRORS, INTERRUPTED, LOG, PROGRESS, RESULT, Listener, Ticket, run_here
 from distillkit.durable import disk_error
-from distillkit.errors import DistillkitError, EngineError
+from distillkit.errors import DistillkitError, EngineError, redacted
 from distillkit.events import read_events
 from distillkit.stages.base import Stage
 from distillkit.store import Writer
@@ -137,17 +136,11 @@ def _failure(ticket: Ticket, status: int | None) -> DistillkitError:
     return EngineError(f"{ticket.name}: its process {how}; what is finished is safe; log: {log}{_tail(log)}")
 
 
-_SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
-
-
 def _tail(log: Path) -> str:
     """The last lines of a log, without the values of secret environment variables."""
     if not log.exists():
         return ""
-    text = log.read_text("utf-8", "replace")
-    for name, value in os.environ.items():
-        if len(value) >= 8 and _SECRET.search(name):
-            text = text.replace(value, f"<{name}>")
+    text = redacted(log.read_text("utf-8", "replace"))
     lines = [line[:300] for line in text.splitlines() if line.strip()]
     return "".join(f"\n  {line}" for line in lines[-TAIL_LINES:])
 

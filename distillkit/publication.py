@@ -97,8 +97,9 @@ def public(name: str) -> str:
 
 
 def public_recipe(recipe: str) -> str:
-    """A resolved recipe that names files as if they lay beside it, as its author had them."""
-    return yaml.safe_dump(_without_folders(yaml.safe_load(recipe)), sort_keys=False, allow_unicode=True)
+    """A resolved recipe as its author had it: files named as if they lay beside it, no word of where it ran."""
+    declared = {key: value for key, value in yaml.safe_load(recipe).items() if key != "execution"}
+    return yaml.safe_dump(_without_folders(declared), sort_keys=False, allow_unicode=True)
 
 
 def _without_folders(value: Any) -> Any:

@@ -4,7 +4,6 @@ A stage's request is the digest of its identity over the contents of its inputs.
 taken; if not, it is built in a work directory that survives a kill, and sealed by one rename.
 """
 
-import os
 import platform
 import re
 import subprocess
@@ -20,7 +19,7 @@ from typing import Any
 from distillkit import __version__, launch
 from distillkit.artifact import Artifact, Manifest, weights_content
 from distillkit.durable import disk_error
-from distillkit.errors import DistillkitError, MissingError, RecipeError, StageError
+from distillkit.errors import DistillkitError, MissingError, RecipeError, StageError, redacted
 from distillkit.events import Event, Events
 from distillkit.lock import Lock
 from distillkit.reader import View
@@ -315,14 +314,3 @@ def boundary(stage: str, folder: Path) -> Iterator[None]:
         page.write_text(redacted(traceback.format_exc()), "utf-8")
         text = redacted(f"{type(error).__name__}: {error}")
         raise StageError(f"{stage}: {text}; the traceback is in {page}") from error
-
-
-SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
-
-
-def redacted(text: str) -> str:
-    """The text without the values of secret environment variables."""
-    for name, value in os.environ.items():
-        if len(value) >= 8 and SECRET.search(name):
-            text = text.replace(value, f"<{name}>")
-    return text

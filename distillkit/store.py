@@ -4,6 +4,7 @@ A directory becomes an artifact by one rename, after its `manifest.json` was wri
 moment leaves either a whole artifact or work that the next run continues.
 """
 
+import io
 import json
 import shutil
 from collections import Counter
@@ -85,14 +86,21 @@ class Writer:
         write_parquet(body, file)
         return self._entry(file)
 
-    def link(self, shard: int, source: Path, table: str = "rows") -> None:
-        """Take a shard that was made before (a label cache) instead of writing it again."""
+    def link(self, shard: int, source: Path, table: str = "rows") -> bool:
+        """Take a shard that was made before (a label cache) instead of writing it again.
+
+        A damaged one is removed instead, and False returned: sealing it would make the damage good.
+        """
+        if not _intact(source):
+            source.unlink(missing_ok=True)
+            return False
         file = self._file(shard, table)
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(".part")
         temporary.unlink(missing_ok=True)
         link_or_copy(source, temporary)
         temporary.replace(file)
+        return True
 
     def add_text(self, name: str, text: str) -> Path:
         """Write a small file of the artifact (a card, a curve) atomically."""
@@ -139,6 +147,18 @@ class Writer:
             content=extra[b"distillkit.content"].decode(),
             counts=json.loads(extra[b"distillkit.counts"]),
         )
+
+
+def _intact(file: Path) -> bool:
+    """Whether a shard holds the rows that were written to it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(io.BytesIO(file.read_bytes())).read()
+        return bool(content_of(table.to_pylist()) == table.schema.metadata[b"distillkit.content"].decode())
+    except (pa.ArrowException, OSError, KeyError, ValueError):
+        return False
 
 
 def _scratch(path: Path, root: Path) -> bool:

@@ -239,8 +239,7 @@ class ShardTask:
 def label_shard(task: ShardTask) -> int:
     """Label one shard, or link it from the store's cache; returns its rows."""
     cached = task.cache / task.key[:2] / f"{task.key}.parquet"
-    if cached.exists():
-        task.out.link(task.shard, cached)
+    if cached.exists() and task.out.link(task.shard, cached):
         return 0
     traces = [trace_of(row) for row in task.view.shard(task.shard, labels=False)]
     labels = task.stage.label(traces, task.verifiers)
