@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from distillkit.events import Events, read_events
 
 
@@ -22,3 +24,12 @@ def test_a_torn_line_costs_itself_alone(tmp_path: Path) -> None:
 
 def test_no_file_is_no_events(tmp_path: Path) -> None:
     assert read_events(tmp_path / "none.jsonl") == ([], 0)
+
+
+def test_no_secret_is_kept_or_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secretvalue123")
+    heard: list[dict] = []
+    events = Events(tmp_path / "events.jsonl", heard.append)
+    events.tell("warning", text="refused: hf_secretvalue123")
+    assert "hf_secretvalue123" not in events.path.read_text() + str(heard)
+    assert heard[0]["text"] == "refused: <HF_TOKEN>"

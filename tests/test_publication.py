@@ -209,3 +209,7 @@ def test_a_portrait_of_bare_rows_claims_nothing() -> None:
         None,
         0,
     )
+
+
+def test_a_public_recipe_says_nothing_of_the_machine() -> None:
+    assert public_recipe("name: x\nexecution:\n  workers: 4\n") == "name: x\n"
