@@ -139,6 +139,8 @@ def _cut(clean: str, start: int, end: int, target: str) -> list[Segment]:
     """Foreign segments by function words."""
     found = list(WORD.finditer(clean, start, end))
     signs = _signs(clean, found)
+    if not signs:  # lower case may have more words than the text: that of a dotted capital I ends one
+        return []
     starts = [match.start() for match in found]
     cut: list[Segment] = []
     first = 0
