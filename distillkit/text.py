@@ -176,7 +176,8 @@ _CJK = _SCRIPTS["han"] + _SCRIPTS["kana"]
 @cache
 def _script_pattern() -> re.Pattern[str]:
     """One alternative per script: its letters, going on over common characters up to its own last letter."""
-    common = rf"[\W\d_{_COMMON}]++"
+    # Han planes hold letters that this Python's Unicode does not know yet and takes for signs.
+    common = rf"(?:(?![\U00020000-\U0003ffff])[\W\d_{_COMMON}])++"
     classes = {name: f"[{chars}]++" for name, chars in _SCRIPTS.items()}
     classes["other"] = rf"[^\W\d_{_COMMON}{''.join(_SCRIPTS.values())}]++"
     return re.compile("|".join(f"(?P<{name}>{run}(?:{common}{run})*+)" for name, run in classes.items()))
