@@ -13,7 +13,7 @@ from pydantic import Field
 
 from distillkit.artifact import Model
 from distillkit.engines import AnyEngine
-from distillkit.engines.base import Completion, Engine, Parameters, Request
+from distillkit.engines.base import Completion, Engine, Listed, Parameters, Request
 from distillkit.errors import EngineError, RecipeError
 from distillkit.events import Progress, silent
 from distillkit.ledger import Ledger
@@ -102,7 +102,7 @@ def _sample(
         meter.begin()
         for batch in plan.engine.batches(planned, missing):
             try:
-                for request, completion in session.generate(batch, plan.parameters):
+                for request, completion in session.generate(Listed(batch), plan.parameters):
                     if request.key in missing:
                         ledger.add(request.key, completion)
                         yield request.key, completion

@@ -40,17 +40,22 @@ REASONS: dict[str, float | None] = {
 class Verdict:
     """What a verifier says of one trace: a score in [0, 1], or None where it could not judge, and the reason.
 
-    `answer` is the final answer that was read, None where there was none.
+    `answer` is the final answer that was read, None where there was none. `detail` is what else is worth keeping,
+    as JSON (tests run and passed, votes). `parts` are the verdicts of the verifiers that it was made from, by name.
+    `telemetry` is what may differ from run to run (sandbox level, cost).
     """
 
     score: float | None
     reason: str
     answer: str | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+    parts: "dict[str, Verdict]" = field(default_factory=dict)
+    telemetry: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, reason: str, answer: str | None = None) -> "Verdict":
+    def of(cls, reason: str, answer: str | None = None, **detail: Any) -> "Verdict":
         """The verdict of a reason that fixes its own score (every one but "partial")."""
-        return cls(REASONS[reason], reason, answer)
+        return cls(REASONS[reason], reason, answer, detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ FLOORS = [
         "artifact",
         "durable",
         "budget",
+        "sandbox",
         "pool",
         "worker",
     ],
@@ -46,7 +47,7 @@ FLOORS = [
     ["text", "errors"],
 ]
 COMPONENTS = ["stages", "verifiers", "measures", "engines"]
-SHARED = {"__init__", "base"}
+SHARED = {"__init__", "base", "stream"}
 
 
 def place(module: str) -> tuple[int, int]:

@@ -223,11 +223,11 @@ def test_an_engine_that_dies_says_how_much_is_safe(tmp_path, monkeypatch):
     real = TransformersSession.generate
     calls = []
 
-    def generate(self, requests, parameters):
-        calls.append(len(requests))
+    def generate(self, feed, parameters):
+        calls.append(feed)
         if len(calls) == 3:
             raise EngineError("toy:base: out of memory")
-        return real(self, requests, parameters)
+        return real(self, feed, parameters)
 
     monkeypatch.setattr(TransformersSession, "generate", generate)
     with pytest.raises(EngineError, match="out of memory; 80 completions of this run are safe in the store"):

@@ -5,7 +5,8 @@ and never splits a completion (sampling.py does, for all of them), so that every
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,17 +69,50 @@ class Completion:
     telemetry: dict[str, Any] = field(default_factory=dict)
 
 
+class Feed(Protocol):
+    """Where a session gets its requests from: it takes the next one whenever it has room for one."""
+
+    def take(self) -> Request | None:
+        """The next request, None where there is none at this moment; never waits."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether no request will ever come again."""
+        ...
+
+
+class Listed:
+    """A feed of given requests, in their order."""
+
+    def __init__(self, requests: Iterable[Request]) -> None:
+        self._waiting = deque(requests)
+
+    def take(self) -> Request | None:
+        return self._waiting.popleft() if self._waiting else None
+
+    @property
+    def over(self) -> bool:
+        return not self._waiting
+
+
 class Session(Protocol):
     """An engine with weights loaded."""
 
-    def generate(
-        self, requests: Sequence[Request], parameters: Parameters
-    ) -> Iterator[tuple[Request, Completion]]:
-        """Each request with its completion, in any order, as soon as it is finished.
+    def generate(self, feed: Feed, parameters: Parameters) -> Iterator[tuple[Request, Completion]]:
+        """Each request with its completion, in any order, as soon as it is finished; ends when the feed is over.
+
+        A feed that has nothing now, but is not over, waits for what was yielded to be judged: a session goes on
+        with what it has in flight and asks again.
 
         Raises EngineError when the engine cannot go on; what was yielded stays good.
         """
         ...
+
+
+def taken(feed: Feed) -> list[Request]:
+    """Everything that a feed has now, for a session that works on a fixed set."""
+    return list(iter(feed.take, None))
 
 
 class Engine(Strict):

@@ -1,14 +1,14 @@
 """Completions that were recorded before: tests, and the curation of traces without a model."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from distillkit.artifact import Model
-from distillkit.engines.base import Completion, Engine, Parameters, Request
+from distillkit.engines.base import Completion, Engine, Feed, Parameters, Request
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.spec import SourceFile
 from distillkit.trace import FINISH_REASONS
@@ -61,10 +61,8 @@ class ReplaySession:
         index = row.get("index")
         known.setdefault(len(known) if index is None else int(index), row)
 
-    def generate(
-        self, requests: Sequence[Request], parameters: Parameters
-    ) -> Iterator[tuple[Request, Completion]]:
-        for request in requests:
+    def generate(self, feed: Feed, parameters: Parameters) -> Iterator[tuple[Request, Completion]]:
+        for request in iter(feed.take, None):
             prompt = next((m["content"] for m in reversed(request.messages) if m["role"] == "user"), "")
             known = self.records.get(request.problem_id) or self.records.get(prompt) or {}
             yield request, _completion(known.get(request.index))

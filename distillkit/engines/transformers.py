@@ -15,6 +15,7 @@ from distillkit.artifact import Model
 from distillkit.engines.base import (
     Completion,
     Engine,
+    Feed,
     Parameters,
     Request,
     context_of,
@@ -22,6 +23,7 @@ from distillkit.engines.base import (
     end_tokens,
     require_context,
     require_model,
+    taken,
     text_of,
     too_long,
     unreadable,
@@ -87,9 +89,8 @@ class TransformersSession:
     """Ids of the end tokens."""
     stops: dict[tuple[str, ...], StopText] = field(default_factory=dict)
 
-    def generate(
-        self, requests: Sequence[Request], parameters: Parameters
-    ) -> Iterator[tuple[Request, Completion]]:
+    def generate(self, feed: Feed, parameters: Parameters) -> Iterator[tuple[Request, Completion]]:
+        requests = taken(feed)
         context = context_of(self.model.config)
         require_context(context, parameters.max_tokens, self.name)
         ids = {prompt: tuple(encode(self.tokenizer, prompt)) for prompt in {r.prompt for r in requests}}

@@ -5,7 +5,7 @@ when it is finished. Written against vLLM 0.31.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,6 +17,7 @@ from distillkit.artifact import Model
 from distillkit.engines.base import (
     Completion,
     Engine,
+    Feed,
     Parameters,
     Request,
     encode,
@@ -173,14 +174,12 @@ class VllmSession:
     name: str
     window: int
 
-    def generate(
-        self, requests: Sequence[Request], parameters: Parameters
-    ) -> Iterator[tuple[Request, Completion]]:
+    def generate(self, feed: Feed, parameters: Parameters) -> Iterator[tuple[Request, Completion]]:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         context = self.engine.model_config.max_model_len
         require_context(context, parameters.max_tokens, self.name)
-        waiting = iter(requests)
+        waiting = iter(feed.take, None)
         flying: dict[str, Request] = {}
         try:
             while True:

@@ -20,6 +20,8 @@ class Verifier(Strict):
 
     votes: ClassVar[bool] = True
     """Whether `same` can tell two answers apart; without it there is no cons@k."""
+    learned: ClassVar[bool] = False
+    """Whether a model's opinion decides: then it can be gamed, and whatever it touches says so."""
 
     kind: str
     marker: str | None = None
@@ -62,6 +64,13 @@ class Verifier(Strict):
     def check_references(self, references: Sequence[Any]) -> list[str | None]:
         """`check_reference` of each, in order; far cheaper than one by one where workers check."""
         return [None for _ in references]
+
+    def check(self) -> None:
+        """Refuse what cannot work on this machine; no network, no heavy import, well under a second.
+
+        Raises MissingError for a program or package that is not there, with the command that installs it, and
+        RecipeError for a declaration that makes no sense.
+        """
 
     def foreign(self) -> list[str]:
         """What in it would run code of the recipe's author, one phrase each."""

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from distillkit.artifact import Model
-from distillkit.engines.base import Completion, Parameters, Request
+from distillkit.engines.base import Completion, Listed, Parameters, Request
 from distillkit.engines.replay import ReplayEngine
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.spec import identity
@@ -15,7 +15,7 @@ def replay(file, *requests):
     engine = ReplayEngine(file=str(file))
     assert engine.tokenizer(NO_MODEL) is None
     with engine.open(NO_MODEL, None) as session:
-        return [completion for _, completion in session.generate(requests, Parameters(max_tokens=1))]
+        return [completion for _, completion in session.generate(Listed(requests), Parameters(max_tokens=1))]
 
 
 def request(problem_id="p", index=0, prompt="?"):

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from distillkit.artifact import Model
-from distillkit.engines.base import Parameters, Request
+from distillkit.engines.base import Listed, Parameters, Request
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.errors import EngineError, MissingError, RecipeError
 
@@ -18,7 +18,7 @@ def session(model, tokenizer):
 
 
 def sample(session, requests, parameters=PLAIN):
-    return {request.key: completion for request, completion in session.generate(requests, parameters)}
+    return {request.key: completion for request, completion in session.generate(Listed(requests), parameters)}
 
 
 def texts(found):
@@ -28,7 +28,7 @@ def texts(found):
 def test_a_text_hangs_on_its_own_prompt_and_seed_only(session, requests):
     together = texts(sample(session, requests))
     reversed_ = texts(sample(session, requests[::-1]))
-    alone = {r.key: c.text for each in requests[:20] for r, c in session.generate([each], PLAIN)}
+    alone = {r.key: c.text for each in requests[:20] for r, c in session.generate(Listed([each]), PLAIN)}
     assert len(set(together.values())) > 20
     assert reversed_ == together
     assert alone == {key: together[key] for key in alone}

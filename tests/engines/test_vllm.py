@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import pytest
 from pydantic import ValidationError
 
-from distillkit.engines.base import Parameters, Request
+from distillkit.engines.base import Listed, Parameters, Request
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.engines.vllm import VllmEngine
 from distillkit.errors import MissingError, RecipeError
@@ -23,7 +23,7 @@ def session(model, tokenizer):
 
 
 def sample(session, requests, parameters=PLAIN):
-    return {request.key: completion for request, completion in session.generate(requests, parameters)}
+    return {request.key: completion for request, completion in session.generate(Listed(requests), parameters)}
 
 
 @pytest.mark.vllm
@@ -70,7 +70,7 @@ class TestReal:
             sample(session, requests[:1], Parameters(max_tokens=257))
 
     def test_leaving_early_leaves_nothing_behind(self, session, requests):
-        generating = session.generate(requests, PLAIN)
+        generating = session.generate(Listed(requests), PLAIN)
         next(generating)
         generating.close()
         assert not session.engine.has_unfinished_requests()
