@@ -20,6 +20,7 @@ from typing import Any, NoReturn, Self
 
 from pydantic import TypeAdapter
 
+from distillkit.cluster import Cluster, RayExecutor, Replicas
 from distillkit.durable import write_text
 from distillkit.errors import DistillkitError, EngineError, MissingError, RecipeError, StageError
 from distillkit.events import Event, Events
@@ -55,6 +56,7 @@ class Ticket:
     seed: int
     shards: int
     workers: int
+    cluster: dict[str, Any] | None
     store: str
     work: str
     recipe: str = ""
@@ -69,6 +71,7 @@ class Ticket:
         seed: int,
         shards: int,
         workers: int,
+        cluster: Cluster | None = None,
         verifiers: dict[str, AnyVerifier],
         store: Path,
         work: Path,
@@ -84,6 +87,7 @@ class Ticket:
             seed=seed,
             shards=shards,
             workers=workers,
+            cluster=cluster.model_dump(mode="json") if cluster is not None else None,
             store=str(store.resolve()),
             work=str(work.resolve()),
             recipe=recipe,
@@ -107,6 +111,7 @@ def run_here(ticket: Ticket, out: Writer, on_event: Listener) -> None:
 
     stage: AnyStage = TypeAdapter(AnyStage).validate_python(ticket.stage)
     verifiers = TypeAdapter(dict[str, AnyVerifier]).validate_python(ticket.verifiers)
+    cluster = Cluster.model_validate(ticket.cluster) if ticket.cluster is not None else None
     job = Job(
         store=Store(Path(ticket.store)),
         out=out,
@@ -114,7 +119,8 @@ def run_here(ticket: Ticket, out: Writer, on_event: Listener) -> None:
         seed=ticket.seed,
         shards=ticket.shards,
         verifiers=verifiers,
-        executor=executor_for(ticket.workers),
+        executor=RayExecutor(cluster) if cluster is not None else executor_for(ticket.workers),
+        replicas=Replicas(cluster) if cluster is not None else None,
         progress=progress,
         warn=warn,
         recipe=ticket.recipe,

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from distillkit.budget import Budget
+from distillkit.cluster import Cluster
 from distillkit.engines import AnyEngine
 from distillkit.errors import DistillkitError, MissingError, RecipeError
 from distillkit.sampling import Sampling
@@ -48,10 +49,12 @@ Loader.add_implicit_resolver(
 
 
 class Resources(Strict):
-    """How the row stages spread on this machine; never part of an identity."""
+    """Where the work spreads; never part of an identity."""
 
     workers: Annotated[int, EXECUTION] = Field(1, ge=1)
     """Processes that label shards side by side."""
+    ray: Cluster | None = None
+    """A Ray cluster to sample and label on, in place of this machine."""
 
 
 class Recipe(Strict):

@@ -172,6 +172,7 @@ class Run:
             seed=self.recipe.seed,
             shards=self.recipe.shards,
             workers=self.recipe.execution.workers,
+            cluster=self.recipe.execution.ray,
             verifiers=self.recipe.verifiers if stage.JUDGES else {},
             store=self.store.root,
             work=writer.path,

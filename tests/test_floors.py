@@ -30,6 +30,7 @@ FLOORS = [
         "hub",
     ],
     [
+        "cluster",
         "engines",
         "measures",
         "reader",

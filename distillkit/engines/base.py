@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from distillkit.artifact import Model
-from distillkit.errors import MissingError, RecipeError
+from distillkit.errors import EngineError, MissingError, RecipeError
 from distillkit.spec import Strict, identity
 from distillkit.trace import Message
 
@@ -115,13 +115,27 @@ def taken(feed: Feed) -> list[Request]:
     return list(iter(feed.take, None))
 
 
+class EngineDied(EngineError):
+    """The engine ended in a way that starting it again may mend; what it had finished is good."""
+
+
 class Engine(Strict):
     """What turns prompts into completions. Subclasses declare fields and write `open`."""
 
+    needs_model: ClassVar[bool] = True
+    """Whether it loads the stage's model, or needs its tokenizer; else `open` gets no model."""
+    continues: ClassVar[bool] = True
+    """Whether it takes a prompt as it is, so that a truncated completion can be continued from its own text."""
+
     kind: str
 
+    @property
+    def max_cost(self) -> float | None:
+        """Most money to spend on one draw, None for no limit."""
+        return None
+
     def open(
-        self, model: Model, tokenizer: "PreTrainedTokenizerBase | None"
+        self, model: Model | None, tokenizer: "PreTrainedTokenizerBase | None"
     ) -> AbstractContextManager[Session]:
         """Load the weights; leaving the context frees them.
 
@@ -131,9 +145,14 @@ class Engine(Strict):
         """
         raise NotImplementedError
 
-    def tokenizer(self, model: Model) -> "PreTrainedTokenizerBase | None":
+    def tokenizer(self, model: Model | None) -> "PreTrainedTokenizerBase | None":
         """The tokenizer whose template renders the prompts; None where the engine needs no rendered prompt."""
-        return load_tokenizer(model)
+        return None if model is None else load_tokenizer(model)
+
+    @property
+    def model_name(self) -> str | None:
+        """The model as traces name it, where the engine names it and not the stage."""
+        return None
 
     def key(self) -> dict[str, Any]:
         """What of the engine decides a completion: part of a trace's origin and of its key in the store."""

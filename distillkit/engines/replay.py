@@ -32,13 +32,15 @@ class ReplayEngine(Engine):
     """Path of the recorded completions, ending in .jsonl or .parquet."""
 
     @contextmanager
-    def open(self, model: Model, tokenizer: "PreTrainedTokenizerBase | None") -> Iterator["ReplaySession"]:
+    def open(
+        self, model: Model | None, tokenizer: "PreTrainedTokenizerBase | None"
+    ) -> Iterator["ReplaySession"]:
         session = ReplaySession(self.file)
         for row in read_rows(Path(self.file)):
             session.add(row)
         yield session
 
-    def tokenizer(self, model: Model) -> None:
+    def tokenizer(self, model: Model | None) -> None:
         return None
 
 

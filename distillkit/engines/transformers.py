@@ -46,13 +46,13 @@ class TransformersEngine(Engine):
 
     @contextmanager
     def open(
-        self, model: Model, tokenizer: "PreTrainedTokenizerBase | None"
+        self, model: Model | None, tokenizer: "PreTrainedTokenizerBase | None"
     ) -> Iterator["TransformersSession"]:
         import torch
         from transformers import AutoModelForCausalLM
 
+        assert model is not None and tokenizer is not None
         require_model(model)
-        assert tokenizer is not None
         try:
             loaded = AutoModelForCausalLM.from_pretrained(
                 model.path, revision=model.revision, dtype=self.dtype, use_safetensors=True

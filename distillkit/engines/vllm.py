@@ -81,9 +81,11 @@ class VllmEngine(Engine):
         return given
 
     @contextmanager
-    def open(self, model: Model, tokenizer: "PreTrainedTokenizerBase | None") -> Iterator["VllmSession"]:
+    def open(
+        self, model: Model | None, tokenizer: "PreTrainedTokenizerBase | None"
+    ) -> Iterator["VllmSession"]:
+        assert model is not None and tokenizer is not None
         require_model(model)
-        assert tokenizer is not None
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)
         engine = self._start(model)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 from pydantic import Field
 
 from distillkit.artifact import Artifact, Counts, Manifest, Model, Row, shard_of
+from distillkit.cluster import Replicas
 from distillkit.durable import link_or_copy
 from distillkit.errors import StageError
 from distillkit.events import Progress, silent
@@ -82,6 +83,8 @@ class Job:
     shards: int = 16
     verifiers: dict[str, AnyVerifier] = field(default_factory=dict)
     executor: Executor = field(default_factory=Inline)
+    replicas: Replicas | None = None
+    """Where engines open, if not in this process."""
     progress: Progress = silent
     warn: Callable[[str], None] = print
     recipe: str = ""
