@@ -84,6 +84,8 @@ class Budget(Strict):
     """Memory of each GPU, such as 80GB; left out, what that kind has."""
     gpu_hours: float | None = Field(None, gt=0)
     """GPU-hours that the whole recipe may take (hours times GPUs); left out, no limit."""
+    money: float | None = Field(None, gt=0)
+    """Most that the whole recipe may cost, GPUs and paid endpoints together; left out, no limit."""
     money_per_gpu_hour: float | None = Field(None, ge=0)
     """Price of one GPU for one hour, in any currency; left out, money is not estimated."""
 
@@ -103,6 +105,8 @@ class Budget(Strict):
             lines.append(
                 f"needs about {cost.gpu_hours:.0f} GPU-hours, and the budget is {self.gpu_hours:.0f}"
             )
+        if self.money is not None and cost.money is not None and cost.money > self.money:
+            lines.append(f"costs about {cost.money:,.2f}, and the budget is {self.money:,.2f}")
         return lines
 
 

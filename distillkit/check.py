@@ -62,6 +62,11 @@ def check(recipe: Recipe, folder: Path) -> Finding:
             step.stage.check(folder)
             _require_engine(step.stage)
             _require_verifiers(step, steps, recipe.verifiers)
+    for domain, verifier in recipe.verifiers.items():
+        with placed(f"verifiers.{domain}"):
+            verifier.check()
+    if recipe.execution.ray is not None:
+        recipe.execution.ray.check()
     return Finding(recipe.name, [_stage(step) for step in steps], foreign(recipe))
 
 

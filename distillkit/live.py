@@ -18,7 +18,16 @@ from distillkit.events import Event
 PLAIN_EVERY_S = 30.0
 PLAIN_WIDTH = 160
 """Columns where nobody says how many there are."""
-SHOWN_FACTS = ("rate", "tokens_per_s", "accepted", "reward", "loss", "cost")
+SHOWN_FACTS = {
+    "rate": "{:,.3g}/s",
+    "tokens_per_s": "{:,.0f} tokens/s",
+    "accepted": "{:.0%} accepted",
+    "cost": "cost {:,.2f}",
+    "reward": "reward {:.3g}",
+    "loss": "loss {:.3g}",
+    "waiting_for": "waiting for {}",
+}
+"""Facts worth a glance, and how they read."""
 
 
 def console() -> Console:
@@ -110,15 +119,15 @@ def progress_text(event: Event) -> str:
     """`done/total unit` and the facts worth a glance."""
     if "done" not in event:
         return "starting"
-    facts = "  ".join(f"{key} {_shown(event[key])}" for key in SHOWN_FACTS if event.get(key) is not None)
+    facts = "  ".join(
+        form.format(event[key]) for key, form in SHOWN_FACTS.items() if event.get(key) is not None
+    )
     return f"{event['done']:,}/{event['total']:,} {event.get('unit', '')}  {facts}".rstrip()
 
 
 def left_text(event: Event, passed_s: float) -> str:
-    """Estimated time left, from the share that is done."""
-    done, total = event.get("done", 0), event.get("total", 0)
-    return f"~{passed_s * (total - done) / done:.0f} s left" if 0 < done < total else ""
-
-
-def _shown(value: object) -> str:
-    return f"{value:,.3g}" if isinstance(value, float) else str(value)
+    """Estimated time left: from the rate, where one is told (what the store had came for free), else the share done."""
+    done, total, rate = event.get("done", 0), event.get("total", 0), event.get("rate")
+    if not 0 < done < total:
+        return ""
+    return f"~{(total - done) / (rate or done / passed_s):.0f} s left"

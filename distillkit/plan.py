@@ -35,6 +35,8 @@ from distillkit.wiring import PACKAGED, Step, resolve
 
 COSTLY = ("sample", "screen", "grpo", "sft", "evaluate")
 """Kinds of stages that hold a model."""
+PROMPT_TOKENS = 200
+"""Mean length of a prompt."""
 MEAN_SHARE = 0.5
 """Mean length of a completion as a share of its cap."""
 
@@ -49,6 +51,8 @@ class Planned:
     total: dict[str, Any] = field(default_factory=dict)
     over_budget: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+    start: list[str] = field(default_factory=list)
+    """What to start on which machine before the run, where it needs more than this one."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,6 +95,7 @@ def plan(recipe: Recipe, path: Path, store: Path) -> Planned:
             }
         )
     planned.total = asdict(total)
+    planned.start = recipe.execution.ray.instructions() if recipe.execution.ray else []
     planned.over_budget = recipe.budget.exceeded(total) if recipe.budget else []
     return planned
 
@@ -157,6 +162,8 @@ class Estimate:
     def cost(self, step: Step, machine: Budget) -> Cost | None:
         """What a stage costs; None for one that holds no model, or where its rows or its size are not known."""
         stage = step.stage
+        if isinstance(stage, Sample) and stage.engine is not None and not stage.engine.needs_model:
+            return self._asking(step, stage)
         names = step.wires.get("models") or step.wires.get("model") or []
         models = [self.model(name) for name in names]
         if not models or any(model is None for model in models):
@@ -187,6 +194,15 @@ class Estimate:
                 sizes[0], machine, load, round(rows * stage.epochs * MEAN_SHARE * stage.max_length)
             )
         return None
+
+    def _asking(self, step: Step, stage: Sample) -> Cost | None:
+        """What a paid endpoint takes; GPU-hours are somebody else's."""
+        rows = self.rows(step.wires["input"][0])
+        if rows is None or stage.engine is None:
+            return None
+        completions, tokens = rows * stage.n, round(MEAN_SHARE * stage.max_tokens)
+        each = stage.engine.cost(PROMPT_TOKENS, tokens)
+        return Cost(tokens=completions * tokens, money=None if each is None else completions * each)
 
     def _sampling(
         self, step: Step, stage: Sample | Evaluate | Screen, sizes: list[budget.Model], machine: Budget
@@ -238,7 +254,7 @@ def render(planned: Planned) -> RenderableType:
         )
         table.add_row(stage["name"], stage["kind"], stage["state"], rows, *figures)
     total = planned.total
-    money = "" if total["money"] is None else f", {total['money']:,.0f} in money"
+    money = "" if total["money"] is None else f", {total['money']:,.2f} in money"
     lines = [
         f"in all about {total['gpu_hours']:.3g} GPU-hours{money}; good to a factor of two, "
         "completions taken at half their cap"
@@ -250,4 +266,5 @@ def render(planned: Planned) -> RenderableType:
         )
     lines += [f"over budget: {line}" for line in planned.over_budget]
     lines += [f"foreign code (needs run --trust): {phrase}" for phrase in planned.foreign]
+    lines += planned.start
     return Group(table, *lines)

@@ -292,13 +292,14 @@ def git_commit() -> str | None:
 
 @contextmanager
 def placed(stage: str) -> Iterator[None]:
-    """Puts the stage before the text of an error that does not name it."""
+    """Puts the stage (or a place such as `verifiers.math`) before the text of an error that does not name it."""
     try:
         yield
     except DistillkitError as error:
         if re.search(rf"(^|stages?[ .]){re.escape(stage)}(?![\w-])", str(error)):
             raise
-        raise type(error)(f"stages.{stage}: {error}") from error.__cause__
+        where = stage if "." in stage else f"stages.{stage}"
+        raise type(error)(f"{where}: {error}") from error.__cause__
 
 
 @contextmanager

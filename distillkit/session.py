@@ -14,7 +14,8 @@ from distillkit.plan import over_budget as exceeds
 from distillkit.recipe import Recipe
 from distillkit.report.page import write_report
 from distillkit.run_folder import RunFolder, RunRecord, open_run
-from distillkit.runner import Run, boundary
+from distillkit.runner import Run, boundary, placed
+from distillkit.sampling import Sampling
 from distillkit.show import describe, render
 from distillkit.store import Store
 from distillkit.wiring import Step
@@ -36,6 +37,10 @@ class Session:
         Raises RecipeError or MissingError; nothing has been spent by then.
         """
         check(self.recipe, self.path.parent)
+        for stage in self.recipe.stages:
+            if isinstance(stage, Sampling) and stage.engine is not None:
+                with placed(stage.name):
+                    stage.engine.check()
         phrases = foreign(self.recipe)
         if phrases and not trust:
             raise RecipeError(

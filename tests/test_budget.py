@@ -251,6 +251,8 @@ def test_budget_limits() -> None:
         "needs about 512 GPU-hours, and the budget is 400",
     ]
     assert Budget().exceeded(Cost(gpu_hours=10**6)) == []
+    assert Budget(money=20).exceeded(Cost(money=19.5)) == []
+    assert Budget(money=20).exceeded(Cost(money=1234.5)) == ["costs about 1,234.50, and the budget is 20.00"]
     assert Budget(gpu="l4").memory_gb == 24
 
 

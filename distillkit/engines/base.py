@@ -149,6 +149,16 @@ class Engine(Strict):
         """The tokenizer whose template renders the prompts; None where the engine needs no rendered prompt."""
         return None if model is None else load_tokenizer(model)
 
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """Money for one completion, in the currency of the declared prices; None where none are declared."""
+        return None
+
+    def check(self) -> None:
+        """Refuse what would fail once the run has begun; no network, no heavy import.
+
+        Raises MissingError or RecipeError.
+        """
+
     @property
     def model_name(self) -> str | None:
         """The model as traces name it, where the engine names it and not the stage."""
