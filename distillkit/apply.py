@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from distillkit.artifact import Artifact, Manifest, Row
+from distillkit.document import Place, assign
 from distillkit.errors import MissingError, RecipeError, StageError
-from distillkit.recipe import Place, assign, validated
+from distillkit.recipe import validated
 from distillkit.spec import canonical, digest
 from distillkit.stages import AnyStage
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Input, Job, write_shards

@@ -13,7 +13,7 @@ from inprocess import DATA, curation, distillkit
 from pydantic import TypeAdapter
 
 from distillkit.cli import cli
-from distillkit.recipe import Loader
+from distillkit.document import Loader
 from distillkit.shipped import folder
 from distillkit.stages import AnyStage
 

@@ -13,7 +13,7 @@ PACKAGE = Path(distillkit.__file__).parent
 FLOORS = [
     ["__main__", "cli"],
     ["session", "live", "plan", "check", "apply", "housekeeping", "runner", "launch", "child"],
-    ["wiring", "recipe", "lock", "shipped"],
+    ["wiring", "recipe", "mistake", "document", "lock", "shipped"],
     ["stages"],
     ["training", "toy"],
     [
@@ -26,6 +26,7 @@ FLOORS = [
         "sampling",
         "template",
         "ledger",
+        "index",
         "verifiers",
         "hub",
     ],
