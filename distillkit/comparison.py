@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from distillkit.artifact import Artifact
-from distillkit.stats import paired_interval
+from distillkit.interval import paired_interval
 
 Rates = dict[tuple[str, str], dict[str, list[float]]]
 """(model, benchmark) -> problem -> pass rate of each seed."""

@@ -14,11 +14,12 @@ from pydantic import Field
 
 from distillkit.artifact import Manifest, Row
 from distillkit.errors import StageError
+from distillkit.interval import Interval, interval, ratio_interval
 from distillkit.measures.language import Language
 from distillkit.measures.reflection import Reflection
 from distillkit.sampling import Sampling
 from distillkit.spec import EXECUTION, Strict
-from distillkit.stats import Interval, cluster, cons_at_k, interval, pass_at_k_each, ratio_interval
+from distillkit.stats import cluster, cons_at_k, pass_at_k_each
 from distillkit.store import Writer
 from distillkit.template import name_of
 from distillkit.trace import Trace, Verdict

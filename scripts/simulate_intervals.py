@@ -10,7 +10,7 @@ import argparse
 
 import numpy as np
 
-from distillkit.stats import Interval, interval, paired_interval, ratio_interval
+from distillkit.interval import Interval, interval, paired_interval, ratio_interval
 
 RATES = {
     "spread (0.5, 0.5)": (0.5, 0.5),  # a model that masters half of the problems

@@ -45,7 +45,7 @@ FLOORS = [
         "pool",
         "worker",
     ],
-    ["trace", "stats", "spec"],
+    ["trace", "stats", "interval", "spec"],
     ["text", "errors"],
 ]
 COMPONENTS = ["stages", "verifiers", "measures", "engines"]

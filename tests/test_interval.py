@@ -1,0 +1,115 @@
+"""Intervals: exact cases, coverage in simulation, what is refused."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distillkit.interval import interval, paired_interval, ratio_interval
+
+values = st.lists(st.integers(0, 16).map(lambda count: count / 16), min_size=1, max_size=40)
+
+
+@given(values, st.integers(0, 3))
+def test_interval_holds_the_mean_and_stays_in_its_bounds(values: list[float], seed: int) -> None:
+    found = interval(values, seed=seed)
+    assert found.value == pytest.approx(np.mean(values))
+    assert 0 <= found.low <= found.value + 1e-12 and found.value - 1e-12 <= found.high <= 1
+    assert found.low < found.high
+    assert found == interval(values, seed=seed)
+
+
+def test_interval_of_equal_values_is_clopper_pearson() -> None:
+    # 1 - 0.025^(1/30), the exact upper bound for 0 of 30; 0.3 is the mean of three values with rounding.
+    assert interval([0.0] * 30) == (0, 0, pytest.approx(0.11570, abs=1e-5))
+    assert interval([1.0] * 30) == (1, pytest.approx(0.88430, abs=1e-5), 1)
+    assert interval([0.1] * 3).low > 0 and interval([0.1] * 3).high < 1
+    assert interval([24.0] * 5, bounds=None) == (24, 24, 24)
+    assert paired_interval([1] * 30, [1] * 30) == (
+        0,
+        pytest.approx(-0.1157, abs=1e-4),
+        pytest.approx(0.1157, abs=1e-4),
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [([], "no problems"), ([0.5, math.nan], "finite"), ([0.5, 24.0], "outside")],
+)
+def test_interval_refuses(values: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        interval(values)
+
+
+def test_interval_is_wider_at_a_higher_level_and_with_fewer_problems() -> None:
+    values = np.random.default_rng(0).beta(0.5, 0.5, 400)
+    wide, normal, few = interval(values, level=0.99), interval(values), interval(values[:30])
+    assert wide.low < normal.low < normal.high < wide.high
+    assert few.high - few.low > 2 * (normal.high - normal.low)
+    tokens = interval(values * 1000, bounds=None)
+    assert tokens.low / 1000 == pytest.approx(normal.low) and tokens.high / 1000 == pytest.approx(normal.high)
+
+
+def test_interval_agrees_with_the_normal_one_where_there_are_many_problems() -> None:
+    values = np.random.default_rng(0).random(20_000)
+    found, error = interval(values), values.std(ddof=1) / math.sqrt(len(values))
+    assert found.low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
+    assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
+
+
+def test_interval_leans_to_the_long_tail() -> None:
+    found = interval([0.0] * 27 + [0.1, 0.5, 1.0])
+    assert found.high - found.value > 1.3 * (found.value - found.low)
+
+
+def test_paired_interval_is_narrower_than_single_ones_and_refuses_other_problems() -> None:
+    random = np.random.default_rng(0)
+    hard = random.beta(0.5, 0.5, 60)
+    a, b = np.clip(hard + random.normal(0.05, 0.02, 60), 0, 1), hard
+    found = paired_interval(a, b)
+    assert found.low > 0
+    assert found.high - found.low < 0.2 * (interval(a).high - interval(a).low)
+    with pytest.raises(ValueError, match="same problems"):
+        paired_interval(a, b[:-1])
+
+
+def test_ratio_interval_of_gamma() -> None:
+    random = np.random.default_rng(0)
+    base = random.beta(1, 4, 100)
+    rl = base + 0.7 * (0.9 - base) + random.normal(0, 0.05, 100)
+    found = ratio_interval(rl - base, 0.9 - base)
+    assert found is not None
+    assert found.value == pytest.approx(((rl - base).mean()) / (0.9 - base).mean())
+    assert 0.6 < found.low < 0.7 < found.high < 0.8
+    # Joint resampling: what moves both parts must cancel.
+    assert ratio_interval(0.5 * base, base) == (
+        0.5,
+        pytest.approx(0.4819, abs=1e-3),
+        pytest.approx(0.518, abs=1e-3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("numerators", "denominators"),
+    [
+        ([0.0, 0.0], [0.0, 0.0]),  # no gap
+        ([0.1, 0.1], [-0.1, -0.1]),
+        ([0.0, 0.0, 0.1], [0.0, 0.0, 0.2]),  # a gap that one problem holds up
+        ([0.1, -0.1, 0.1, -0.1], [0.5, -0.4, 0.4, -0.4]),  # a gap that may well be zero
+    ],
+)
+def test_ratio_without_a_gap_is_none(numerators: list[float], denominators: list[float]) -> None:
+    assert ratio_interval(numerators, denominators) is None
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (2, 8), (0.3, 0.1)])
+def test_coverage_with_30_problems(a: float, b: float) -> None:
+    # scripts/simulate_intervals.py measures it finely; 300 rounds tell a broken interval from a sound one.
+    random = np.random.default_rng(0)
+    hits = 0
+    for turn in range(300):
+        found = interval(random.binomial(8, random.beta(a, b, 30)) / 8, seed=turn)
+        hits += found.low <= a / (a + b) <= found.high
+    assert 0.92 <= hits / 300 <= 0.99
