@@ -20,6 +20,7 @@ from distillkit.check import foreign
 from distillkit.errors import MissingError
 from distillkit.events import Events
 from distillkit.lock import Lock
+from distillkit.model_size import Model, model_size
 from distillkit.recipe import Recipe
 from distillkit.runner import Run
 from distillkit.stages.base import SCORES, WEIGHTS
@@ -153,11 +154,11 @@ class Estimate:
             return min(below, stage.limit)
         return below
 
-    def model(self, name: str) -> budget.Model | None:
+    def model(self, name: str) -> Model | None:
         """Size of a model by its config where it is at hand, else by its name; a stage has the size of its base."""
         if name in self.steps:
             return self.model(self.steps[name].wires["model"][0])
-        return budget.model_size(name, _config(name))
+        return model_size(name, _config(name))
 
     def cost(self, step: Step, machine: Budget) -> Cost | None:
         """What a stage costs; None for one that holds no model, or where its rows or its size are not known."""
@@ -205,7 +206,7 @@ class Estimate:
         return Cost(tokens=completions * tokens, money=None if each is None else completions * each)
 
     def _sampling(
-        self, step: Step, stage: Sample | Evaluate | Screen, sizes: list[budget.Model], machine: Budget
+        self, step: Step, stage: Sample | Evaluate | Screen, sizes: list[Model], machine: Budget
     ) -> Cost | None:
         samples = 0
         for name in [

@@ -1,4 +1,4 @@
-"""budget.py: known models, a published benchmark, and limits that are crossed."""
+"""budget.py and model_size.py: known models, a published benchmark, and limits that are crossed."""
 
 from typing import Any
 
@@ -13,14 +13,12 @@ from distillkit.budget import (
     Cost,
     GigaBytes,
     Load,
-    Model,
     generation,
     grpo,
-    model_size,
-    parameters,
     tokens_per_second,
     training,
 )
+from distillkit.model_size import Model, model_size, parameters
 
 
 def config(

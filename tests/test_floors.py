@@ -41,6 +41,7 @@ FLOORS = [
         "artifact",
         "durable",
         "budget",
+        "model_size",
         "sandbox",
         "pool",
         "worker",
