@@ -87,7 +87,7 @@ def _require_engine(stage: AnyStage) -> None:
 
 def _require_verifiers(step: Step, steps: list[Step], verifiers: Mapping[str, AnyVerifier]) -> None:
     """Raises RecipeError where a stage judges problems of a domain without a verifier, as far as the recipe tells."""
-    for domain in sorted(_domains(step, steps) - set(verifiers)) if step.stage.JUDGES else []:
+    for domain in sorted(_domains(step, steps) - set(verifiers)) if step.stage.judges else []:
         raise RecipeError(
             f"no verifier for domain {domain!r}; add it to `verifiers:` at the top of the recipe"
         )

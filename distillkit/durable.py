@@ -13,6 +13,7 @@ from distillkit.errors import MissingError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 ROW_GROUP_BYTES = 100 * 2**20
 
@@ -33,20 +34,27 @@ def locked(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def write_parquet(table: "pa.Table", path: Path) -> None:
-    """Write a Parquet file durably: temporary name, fsync, rename."""
+@contextmanager
+def parquet_writer(path: Path, schema: "pa.Schema") -> Iterator["pq.ParquetWriter"]:
+    """Write a Parquet file durably, row group by row group: temporary name, fsync, rename.
+
+    zstd, and content-defined chunks (equal runs of rows are equal bytes, whatever stands before them).
+    """
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        _durable(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", use_content_defined_chunking=True) as writer,
+    ):
+        yield writer
+
+
+def write_parquet(table: "pa.Table", path: Path) -> None:
+    """Write a whole table as a Parquet file, durably."""
     per_row = max(1, table.nbytes // max(1, table.num_rows))
-    with _durable(path) as temporary:
-        pq.write_table(
-            table,
-            temporary,
-            compression="zstd",
-            row_group_size=max(1, ROW_GROUP_BYTES // per_row),
-            use_content_defined_chunking=True,
-        )
+    with parquet_writer(path, table.schema) as writer:
+        writer.write_table(table, max(1, ROW_GROUP_BYTES // per_row))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -65,8 +73,9 @@ def _durable(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise disk_error(path, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def disk_error(path: Path, error: OSError) -> Exception:

@@ -3,7 +3,8 @@
 A worker is a fresh interpreter that talks JSON over pipes, because nothing else works from any thread, from a
 script without a main guard and from inside pytest. CPU time decides (ITIMER_PROF, whose default action is
 death, stops even C code that never gives control back), so that a loaded machine gives the same result; the
-wall clock only catches what waits forever. Workers start when the first item comes and stay warm.
+wall clock only catches what waits forever. Workers start when the first item comes and stay warm; of the
+environment they get all but what is named like a secret.
 """
 
 import json
@@ -22,7 +23,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from distillkit.errors import StageError
+from distillkit.errors import SECRET, StageError
 from distillkit.worker import OUT_OF_MEMORY
 
 START_S = 120.0
@@ -72,6 +73,9 @@ class Pool:
         cpu_s: CPU seconds (all threads, children aside) that one item may take.
         memory_gib: address space of a worker in GiB.
         wall_s: backstop in seconds; left out: 20 times `cpu_s`, a minute at least.
+        forks: whether each worker forks off the process that serves, so that one that died is replaced in
+            milliseconds instead of importing anew. For a `make` that starts no thread, and a function that
+            starts no process.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Pool:
         cpu_s: float,
         memory_gib: float = 2.0,
         wall_s: float | None = None,
+        forks: bool = False,
     ) -> None:
         self.workers = workers
         self.wall_s = wall_s if wall_s is not None else max(60.0, 20 * cpu_s)
@@ -92,6 +97,7 @@ class Pool:
             "cpu_s": cpu_s,
             "memory_bytes": int(memory_gib * _GIB),
             "parent": os.getpid(),
+            "forks": forks,
         }
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="pool")
         self._idle: list[_Worker] = []
@@ -136,7 +142,7 @@ class Pool:
             if not stop.is_set() and worker.send(items[len(results) :]):
                 results += worker.results(len(items) - len(results), self.wall_s)
             self._busy.discard(worker)
-            if worker.alive and not fresh and not stop.is_set():
+            if worker.alive and (self._start["forks"] or not fresh) and not stop.is_set():
                 self._idle.append(worker)
             else:
                 worker.bury()
@@ -146,10 +152,12 @@ class Pool:
 
     def _take(self, fresh: bool) -> "_Worker":
         try:
-            worker = _Worker(self._start) if fresh else self._idle.pop()
+            worker = _Worker(self._start) if fresh and not self._start["forks"] else self._idle.pop()
         except IndexError:
             worker = _Worker(self._start)
         self._busy.add(worker)
+        if fresh and self._start["forks"]:
+            worker.send(None)
         return worker
 
     def close(self) -> None:
@@ -182,7 +190,7 @@ class _Worker:
             stdout=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
-            env=os.environ | _ENVIRONMENT,
+            env={name: value for name, value in os.environ.items() if not SECRET.search(name)} | _ENVIRONMENT,
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._in, self._out = self._process.stdin, self._process.stdout
@@ -206,10 +214,12 @@ class _Worker:
         return self.alive
 
     def results(self, count: int, wall_s: float) -> list[Any]:
-        """Results of the items that were sent; after a Failure that killed the worker there are no more."""
+        """Results of the items that were sent; after a Failure that killed what served there are no more."""
         results: list[Any] = []
-        while len(results) < count and self.alive:
+        while len(results) < count:
             results.append(self._receive(wall_s))
+            if isinstance(results[-1], Failure) and results[-1].cause != "raised":
+                break
         return results
 
     def _receive(self, wall_s: float) -> Any:
@@ -225,6 +235,8 @@ class _Worker:
             parts.append(data)
         line, _, self._unread = b"".join(parts).partition(b"\n")
         kind, value = json.loads(line)
+        if kind == "died":
+            return _cause_of_death(value)
         return Failure("raised", value) if kind == "raised" else value
 
     def kill(self) -> None:
@@ -261,6 +273,7 @@ def shared(
     workers: int | None,
     cpu_s: float,
     memory_gib: float = 2.0,
+    forks: bool = False,
 ) -> Pool:
     """This process's pool for these settings: made at the first call, then the same warm one.
 
@@ -270,7 +283,7 @@ def shared(
     key = (os.getpid(), make.__module__, make.__qualname__, json.dumps(list(args)), count, cpu_s, memory_gib)
     with _shared_lock:
         if key not in _shared:
-            _shared[key] = Pool(make, args, workers=count, cpu_s=cpu_s, memory_gib=memory_gib)
+            _shared[key] = Pool(make, args, workers=count, cpu_s=cpu_s, memory_gib=memory_gib, forks=forks)
         return _shared[key]
 
 

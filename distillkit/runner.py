@@ -117,7 +117,7 @@ class Run:
             parts["seed"] = self.recipe.seed
         if stage.MAKES in ROW_TYPES:
             parts["shards"] = self.recipe.shards
-        if stage.JUDGES:
+        if stage.judges:
             parts["verifiers"] = {d: identity(self.recipe.verifiers[d]) for d in self.domains(step)}
         return digest(parts)
 
@@ -173,7 +173,7 @@ class Run:
             shards=self.recipe.shards,
             workers=self.recipe.execution.workers,
             cluster=self.recipe.execution.ray,
-            verifiers=self.recipe.verifiers if stage.JUDGES else {},
+            verifiers=self.recipe.verifiers if stage.judges else {},
             store=self.store.root,
             work=writer.path,
             recipe=self.recipe.dump(),

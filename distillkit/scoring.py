@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from pydantic import Field
 
 from distillkit.artifact import Manifest, Row
-from distillkit.errors import StageError
+from distillkit.errors import RecipeError, StageError
 from distillkit.interval import Interval, interval, ratio_interval
 from distillkit.measures.language import Language
 from distillkit.measures.reflection import Reflection
@@ -23,7 +23,7 @@ from distillkit.stats import cluster, cons_at_k, pass_at_k_each
 from distillkit.store import Writer
 from distillkit.template import name_of
 from distillkit.trace import Trace, Verdict
-from distillkit.verifiers.base import Verifier
+from distillkit.verifiers.base import Verifier, learned_by
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,7 +73,15 @@ class Scoring(Strict):
         """Every trace judged by its domain's verifier and measured, in order.
 
         Equal completions of one problem are judged once: of 128 samples of a small base most are equal.
+
+        Raises RecipeError for a verifier that takes its gold from the very answers that are to be scored.
         """
+        for domain in sorted({trace.domain for trace in traces}):
+            if not verifiers[domain].alone:
+                raise RecipeError(
+                    f"verifiers.{domain}: {verifiers[domain].kind} labels traces by what most of them answer, which "
+                    "scores no model; give the problems a reference and another verifier"
+                )
         firsts = {_key(trace): trace for trace in reversed(traces)}
         found = {
             key: (verdict, *self._measure(firsts[key])) for key, verdict in _grade(firsts, verifiers).items()
@@ -92,8 +100,15 @@ class Scoring(Strict):
             reasons = ", ".join(f"{reason} {n:,}" for reason, n in Counter(unjudged).most_common())
             raise StageError(
                 f"{stage}: {total:,} of {manifest.rows_in:,} completions have no score ({reasons}); "
-                f"{self.max_unjudged:.0%} may; mend the references or the verifier, or raise max_unjudged"
+                f"{self.max_unjudged:.0%} may; {_remedy(unjudged)}, or raise max_unjudged"
             )
+
+
+def _remedy(unjudged: Mapping[str, int]) -> str:
+    """What to mend, where most of what has no score has none for the first of these reasons."""
+    if unjudged.get("failed", 0) * 2 > sum(unjudged.values()):
+        return "see why the engine failed (a server, or prompts that fill the context)"
+    return "mend the references or the verifier"
 
 
 _Key = tuple[str, str, str]
@@ -130,11 +145,11 @@ def _judged(trace: Trace, verdict: Verdict, mixed: bool, share: float, reflectio
 
 
 def warn_failed(traces: Sequence[Trace], warn: Callable[[str], None]) -> None:
-    """Tell of completions that the engine could not give: they hold no answer, so they count as wrong."""
+    """Tell of completions that the engine could not give: they say nothing about the model, so no score counts them."""
     failed = [trace for trace in traces if trace.finish_reason == "error"]
     if failed:
         why = failed[0].extra.get("error", "unknown")
-        warn(f"{len(failed):,} of {len(traces):,} completions failed and count as wrong ({why})")
+        warn(f"{len(failed):,} of {len(traces):,} completions failed and count in no score ({why})")
 
 
 def by_problem(judged: Iterable[Judged]) -> list[Group]:
@@ -234,7 +249,8 @@ def metrics(
 
 
 def _per_sample(groups: Sequence[Group], bounds: Bounds, read: Callable[[Judged], float | None]) -> Estimate:
-    columns = [[value for each in group if (value := read(each)) is not None] for group in groups]
+    given = [[each for each in group if each.reason != "failed"] for group in groups]
+    columns = [[value for each in group if (value := read(each)) is not None] for group in given]
     told = [column for column in columns if column]
     return mean_over([fmean(column) for column in told], sum(map(len, told)), bounds)
 
@@ -307,13 +323,20 @@ def largest_k(n: int) -> int | None:
     return 1 << ((n // 2).bit_length() - 1) if n >= 4 else None
 
 
-def settings(sampling: Sampling) -> dict[str, Any]:
-    """What a score depends on besides the model: no number is shown without it."""
+def settings(
+    sampling: Sampling, verifiers: Mapping[str, Verifier] | None = None, domains: Iterable[str] = ()
+) -> dict[str, Any]:
+    """What a score depends on besides the model: no number is shown without it.
+
+    Where a model's opinion decides some of the domains it has `learned: true`, and the `judges` by domain.
+    """
     assert sampling.engine is not None  # drawing has refused it
-    return asdict(sampling.parameters) | {
+    return {
+        **asdict(sampling.parameters),
         "stop": list(sampling.parameters.stop),
         "template": name_of(sampling.template),
         "engine": sampling.engine.key(),
+        **learned_by(verifiers or {}, domains),
     }
 
 

@@ -4,14 +4,11 @@ A directory becomes an artifact by one rename, after its `manifest.json` was wri
 moment leaves either a whole artifact or work that the next run continues.
 """
 
-import io
 import json
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +20,13 @@ from distillkit.artifact import (
     Row,
     Shard,
     add_contents,
-    content_of,
     load_manifest,
     weights_content,
 )
-from distillkit.durable import link_or_copy, locked, sync_folder, write_parquet, write_text
+from distillkit.durable import link_or_copy, locked, sync_folder, write_text
 from distillkit.errors import MissingError, StageError
-from distillkit.spec import canonical, digest, file_digest
+from distillkit.shard import is_intact, read_entry, write_shard
+from distillkit.spec import digest, file_digest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,29 +58,29 @@ class Writer:
         table: str = "rows",
         counts: Counts | None = None,
     ) -> Shard:
-        """Write one shard, sorted by id: zstd, content-defined chunks, the same bytes for the same rows.
+        """Write one shard of rows in any order; what `stream` says of it holds."""
+        return self.stream(shard, sorted(rows, key=lambda row: row["id"]), schema, table, counts)
+
+    def stream(
+        self,
+        shard: int,
+        rows: Iterable[Row],
+        schema: "pa.Schema",
+        table: str = "rows",
+        counts: Counts | None = None,
+    ) -> Shard:
+        """Write one shard of rows that come by ascending id: zstd, the same bytes for the same rows.
+
+        No more than a row group is in memory at a time. `counts` is read behind the last row, so that it may grow
+        while they are made.
 
         Raises:
             StageError: two rows share an id.
+            ValueError: an id that is smaller than the one before it.
             MissingError: the disk is full.
         """
-        import pyarrow as pa
-
-        ordered = sorted(rows, key=lambda row: row["id"])
-        for first, second in pairwise(ordered):
-            if first["id"] == second["id"]:
-                raise StageError(f"{table}: two rows have the id {first['id']}")
-        names = schema.names
-        body = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in ordered], schema)
-        content = content_of(body.to_pylist())
-        found = dict(counts or {})
-        if "domain" in names:
-            found["domain"] = dict(Counter(row["domain"] for row in ordered))
-        body = body.replace_schema_metadata(
-            {"distillkit.content": content, "distillkit.counts": canonical(found)}
-        )
         file = self._file(shard, table)
-        write_parquet(body, file)
+        write_shard(file, rows, schema, table, {} if counts is None else counts)
         return self._entry(file)
 
     def link(self, shard: int, source: Path, table: str = "rows") -> bool:
@@ -91,7 +88,7 @@ class Writer:
 
         A damaged one is removed instead, and False returned: sealing it would make the damage good.
         """
-        if not _intact(source):
+        if not is_intact(source):
             source.unlink(missing_ok=True)
             return False
         file = self._file(shard, table)
@@ -135,30 +132,7 @@ class Writer:
         return self.path / "tables" / table / f"{shard:05d}.parquet"
 
     def _entry(self, file: Path) -> Shard:
-        import pyarrow.parquet as pq
-
-        metadata = pq.read_metadata(file)
-        extra = metadata.metadata
-        return Shard(
-            file=str(file.relative_to(self.path)),
-            rows=metadata.num_rows,
-            bytes=file.stat().st_size,
-            digest=file_digest(file),
-            content=extra[b"distillkit.content"].decode(),
-            counts=json.loads(extra[b"distillkit.counts"]),
-        )
-
-
-def _intact(file: Path) -> bool:
-    """Whether a shard holds the rows that were written to it."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(io.BytesIO(file.read_bytes())).read()
-        return bool(content_of(table.to_pylist()) == table.schema.metadata[b"distillkit.content"].decode())
-    except (pa.ArrowException, OSError, KeyError, ValueError):
-        return False
+        return read_entry(file, str(file.relative_to(self.path)))
 
 
 def _scratch(path: Path, root: Path) -> bool:

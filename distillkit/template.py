@@ -6,6 +6,7 @@ First-class, because a template can make or break a model before any training do
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -61,6 +62,8 @@ def name_of(given: "str | TemplateFile | None") -> str:
 class Template:
     """A template and the tokenizer that it renders for.
 
+    A trace carries its `name`, its messages and the digest of its prompt: with the tokenizer of its model, and for
+    a file the Jinja text (beside the traces in their artifact), the very prompt can be rendered again.
     Without a tokenizer (an engine whose server renders by itself) chat and files give the messages as JSON.
     """
 
@@ -101,7 +104,7 @@ class Template:
             return self._begin + "\n\n".join(m["content"] for m in messages)
         return self._render_chat(messages)
 
-    @property
+    @cached_property
     def _begin(self) -> str:
         """The begin token, for a tokenizer that puts one in front of plain text."""
         if self.tokenizer is None or self.tokenizer.bos_token is None:

@@ -28,12 +28,22 @@ REASONS: dict[str, float | None] = {
     "crashed": 0.0,
     "out_of_time": 0.0,
     "sandbox_denied": 0.0,
+    "bad_format": 0.0,
     "unparseable_gold": None,
     "grader_crashed": None,
     "grader_timeout": None,
     "judge_unavailable": None,
+    "no_majority": None,
+    "failed": None,
 }
-"""Score of each reason: wrong output is 0, "could not judge" is None. The closed vocabulary of verdicts."""
+"""Score of each reason: wrong output is 0, "could not judge" is None. The closed vocabulary of verdicts.
+
+`failed`: the engine gave no completion, which says nothing about the model; `no_majority`: a problem without a gold,
+whose traces do not agree on an answer either.
+"""
+
+BLAMELESS = frozenset({"failed", "no_majority"})
+"""Reasons without a score that neither the references nor the verifier are to blame for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,12 @@ from distillkit.errors import DistillkitError, RecipeError
 
 OUT_OF_MEMORY = 77
 """Exit code of a worker whose item met the memory limit."""
+_RENEWED = 78
+"""Exit code of a forked server that makes room for a fresh one."""
 
 
 def serve() -> None:
-    """The worker process: `make` once, then one answer line for each item of each request line."""
+    """The worker process: `make` once, then the work, in this process or in one that it forks."""
     requests, answers = _claim_pipes()
     start = json.loads(requests.readline())
     die_with(start["parent"])
@@ -37,12 +39,43 @@ def serve() -> None:
         made["function"] = importlib.import_module(module).__dict__[name](*args)
 
     _say(answers, _attempt(begin, start["args"]))
+
+    def work() -> None:
+        _work(made["function"], start["cpu_s"], requests, answers)
+
+    if start["forks"]:
+        _fork_off(work, answers)
+    else:
+        work()
+
+
+def _work(function: Callable[[Any], Any], cpu_s: float, requests: BinaryIO, answers: BinaryIO) -> None:
+    """One answer line for each item of each request line; a request of null asks for a fresh server."""
     for line in requests:
-        for item in json.loads(line):
-            signal.setitimer(signal.ITIMER_PROF, start["cpu_s"])
-            answer = _attempt(made["function"], item)
+        items = json.loads(line)
+        if items is None:
+            os._exit(_RENEWED)
+        for item in items:
+            signal.setitimer(signal.ITIMER_PROF, cpu_s)
+            answer = _attempt(function, item)
             signal.setitimer(signal.ITIMER_PROF, 0)
             _say(answers, answer)
+
+
+def _fork_off(work: Callable[[], None], answers: BinaryIO) -> None:
+    """Let a child do the work; when an item kills it, say so and fork the next from the same clean state."""
+    while True:
+        own = os.getpid()
+        child = os.fork()
+        if child == 0:
+            die_with(own)
+            work()
+            os._exit(0)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code == 0:
+            return
+        if code != _RENEWED:
+            _say(answers, json.dumps(["died", code]).encode())
 
 
 def _attempt(function: Callable[[Any], Any], item: Any) -> bytes:

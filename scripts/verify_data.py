@@ -32,10 +32,10 @@ stages:
   - name: right
     kind: filter
     rules:
-      - {field: finish_reason, not_in: [error], reason: not_recorded}
-      - {field: reason, not_in: [no_answer], reason: no_answer}
-      - {field: reason, not_in: [crashed], reason: crashed}
-      - {field: reason, not_in: [out_of_time], reason: out_of_time}
+      - {field: finish_reason, is_not: [error], reason: not_recorded}
+      - {field: reason, is_not: [no_answer], reason: no_answer}
+      - {field: reason, is_not: [crashed], reason: crashed}
+      - {field: reason, is_not: [out_of_time], reason: out_of_time}
       - {field: score, min: 1.0, reason: wrong}
 """
 

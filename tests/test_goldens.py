@@ -61,7 +61,7 @@ def traces() -> Iterator[Trace]:
         yield Trace(
             problem_id(messages, row["reference"]), messages, row["completion"], reasoning, response,
             reference=row["reference"], finish_reason=row["finish_reason"], language=row.get("language"),
-            index=index, origin="golden", completion_tokens=len(row["completion"]),
+            index=index, origin="golden", seed=index, completion_tokens=len(row["completion"]),
         )  # fmt: skip
 
 

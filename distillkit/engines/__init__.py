@@ -4,8 +4,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from distillkit.engines.endpoint import EndpointEngine
 from distillkit.engines.replay import ReplayEngine
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.engines.vllm import VllmEngine
 
-AnyEngine = Annotated[TransformersEngine | VllmEngine | ReplayEngine, Field(discriminator="kind")]
+AnyEngine = Annotated[
+    TransformersEngine | VllmEngine | EndpointEngine | ReplayEngine, Field(discriminator="kind")
+]

@@ -126,13 +126,17 @@ class Engine(Strict):
     """Whether it loads the stage's model, or needs its tokenizer; else `open` gets no model."""
     continues: ClassVar[bool] = True
     """Whether it takes a prompt as it is, so that a truncated completion can be continued from its own text."""
+    max_cost: ClassVar[float | None] = None
+    """Most money to spend on one draw, None for no limit; a plain name, so that an engine may have a field of it."""
+    streams: ClassVar[bool] = True
+    """Whether it takes requests one by one, at any time; else it samples sets, as `batches` cuts them."""
 
     kind: str
 
     @property
-    def max_cost(self) -> float | None:
-        """Most money to spend on one draw, None for no limit."""
-        return None
+    def priced(self) -> bool:
+        """Whether completions cost money: then a resumed draw adds up what the recorded ones cost."""
+        return self.max_cost is not None
 
     def open(
         self, model: Model | None, tokenizer: "PreTrainedTokenizerBase | None"
@@ -170,10 +174,9 @@ class Engine(Strict):
         return found
 
     def batches(self, planned: Sequence[Request], missing: set[str]) -> list[list[Request]]:
-        """The sets of requests to generate, one after the other.
+        """The sets of requests to generate, one after the other, for an engine that does not stream.
 
         planned: what was missing when this draw was first begun, in its order; missing: keys that still are.
-        Where a completion does not depend on its neighbours, that is the missing ones in one set.
         """
         return [[request for request in planned if request.key in missing]]
 

@@ -1,15 +1,23 @@
-"""Completions that were recorded before: tests, and the curation of traces without a model."""
+"""Completions that were recorded before: tests, and the curation of traces without a model.
 
+A file of any size: what is in memory is where each record lies, and a record is read when it is asked for.
+"""
+
+import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from tempfile import TemporaryFile, gettempdir
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from distillkit.artifact import Model
 from distillkit.engines.base import Completion, Engine, Feed, Parameters, Request
 from distillkit.errors import MissingError, RecipeError, StageError
+from distillkit.index import Index
 from distillkit.spec import SourceFile
 from distillkit.trace import FINISH_REASONS
 
@@ -17,6 +25,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Record = dict[str, Any]
+
+COLUMNS = (
+    "problem_id",
+    "prompt",
+    "index",
+    "completion",
+    "finish_reason",
+    "prompt_tokens",
+    "completion_tokens",
+)
+BATCH_ROWS = 64
+"""Rows of a Parquet file that are in memory at a time."""
 
 
 class ReplayEngine(Engine):
@@ -35,10 +55,8 @@ class ReplayEngine(Engine):
     def open(
         self, model: Model | None, tokenizer: "PreTrainedTokenizerBase | None"
     ) -> Iterator["ReplaySession"]:
-        session = ReplaySession(self.file)
-        for row in read_rows(Path(self.file)):
-            session.add(row)
-        yield session
+        with open_lines(Path(self.file)) as lines:
+            yield ReplaySession.over(self.file, lines)
 
     def tokenizer(self, model: Model | None) -> None:
         return None
@@ -46,28 +64,64 @@ class ReplayEngine(Engine):
 
 @dataclass
 class ReplaySession:
-    """All records of a file, by problem and index."""
+    """Where each record of a file lies, by problem and index."""
 
-    file: str
-    records: dict[str, dict[int, Record]] = field(default_factory=dict)
-    """Problem id or prompt -> index -> row."""
+    lines: IO[bytes]
+    places: Index
+    rows: Counter[int]
+    """Key of a problem id or prompt -> its records."""
 
-    def add(self, row: Record) -> None:
-        """Take a row in; raises RecipeError where it lacks a needed column."""
+    @classmethod
+    def over(cls, file: str, lines: IO[bytes]) -> "ReplaySession":
+        """Read all lines once.
+
+        Raises:
+            StageError: a line that is no JSON object.
+            RecipeError: a row that lacks a needed column.
+        """
+        session = cls(lines, Index(), Counter())
+        start = 0
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                row = _parsed(line, f"{file}:{number}")
+                session._add(file, number, row, (start, len(line)))
+            start += len(line)
+        return session
+
+    def _add(self, file: str, number: int, row: Record, place: tuple[int, int]) -> None:
         name = row.get("problem_id") or row.get("prompt")
         if not isinstance(name, str) or not isinstance(row.get("completion"), str):
             raise RecipeError(
-                f"{self.file}: a row needs `completion` and `problem_id` or `prompt`; it has {', '.join(row)}"
+                f"{file}: a row needs `completion` and `problem_id` or `prompt`; it has {', '.join(row)}"
             )
-        known = self.records.setdefault(name, {})
+        whose = _key(name)
         index = row.get("index")
-        known.setdefault(len(known) if index is None else int(index), row)
+        try:
+            index = self.rows[whose] if index is None else int(index)
+        except (TypeError, ValueError, OverflowError):
+            raise StageError(f"{file}:{number}: index {index!r} is not a whole number") from None
+        if self.places.add(_key(name, index), place):
+            self.rows[whose] += 1
 
     def generate(self, feed: Feed, parameters: Parameters) -> Iterator[tuple[Request, Completion]]:
         for request in iter(feed.take, None):
-            prompt = next((m["content"] for m in reversed(request.messages) if m["role"] == "user"), "")
-            known = self.records.get(request.problem_id) or self.records.get(prompt) or {}
-            yield request, _completion(known.get(request.index))
+            yield request, _completion(self._find(request))
+
+    def _find(self, request: Request) -> Record | None:
+        prompt = next((m["content"] for m in reversed(request.messages) if m["role"] == "user"), "")
+        name = request.problem_id if _key(request.problem_id) in self.rows else prompt
+        place = self.places.find(_key(name, request.index))
+        if place is None:
+            return None
+        start, length = place
+        record: Record = json.loads(os.pread(self.lines.fileno(), length, start))
+        return record
+
+
+def _key(*parts: str | int) -> int:
+    """128 bits for a name, or a name and an index: prompts are too long to keep."""
+    data = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=16).digest(), "big")
 
 
 def _completion(row: Record | None) -> Completion:
@@ -82,25 +136,39 @@ def _completion(row: Record | None) -> Completion:
     )
 
 
-def read_rows(path: Path) -> Iterator[Record]:
-    """Rows of a jsonl or parquet file.
+@contextmanager
+def open_lines(path: Path) -> Iterator[IO[bytes]]:
+    """The rows of a jsonl or parquet file as JSON lines.
 
     Raises:
-        MissingError: no such file.
+        MissingError: no such file, or no disk space for the lines of a Parquet file.
         RecipeError: neither ending.
-        StageError: a line that is no JSON object, or damaged Parquet.
+        StageError: damaged Parquet.
     """
     if not path.is_file():
         raise MissingError(f"{path}: no such file; give recorded completions")
     if path.suffix == ".parquet":
-        yield from _parquet(path)
+        # One row in the middle of Parquet costs the reading of its row group, so that all are written out first.
+        with TemporaryFile(prefix="distillkit-") as lines:
+            _write_lines(_parquet(path), path, lines)
+            lines.seek(0)
+            yield lines
     elif path.suffix in (".jsonl", ".json"):
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield _parsed(line, f"{path}:{number}")
+        with path.open("rb") as lines:
+            yield lines
     else:
         raise RecipeError(f"{path}: recorded completions end in .jsonl or .parquet")
+
+
+def _write_lines(rows: Iterable[Record], path: Path, lines: IO[bytes]) -> None:
+    try:
+        for row in rows:
+            lines.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        lines.flush()
+    except OSError as error:
+        raise MissingError(
+            f"{gettempdir()}: no room for the rows of {path} ({error.strerror}); set TMPDIR to a folder that has"
+        ) from None
 
 
 def _parquet(path: Path) -> Iterator[Record]:
@@ -108,17 +176,20 @@ def _parquet(path: Path) -> Iterator[Record]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(1024):
+        with pq.ParquetFile(path, buffer_size=2**20) as file:
+            names = file.schema_arrow.names
+            # Where one is missing, all are read: the error tells what there is.
+            columns = [name for name in names if name in COLUMNS] if "completion" in names else None
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 yield from batch.to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise StageError(f"{path}: not readable as Parquet ({error})") from None
 
 
-def _parsed(line: str, where: str) -> Record:
+def _parsed(line: bytes, where: str) -> Record:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
         raise StageError(f"{where}: not a JSON object; remove the line or record it again")

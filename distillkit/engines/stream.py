@@ -39,13 +39,15 @@ class Stream:
     def map(self, complete: Complete, feed: Feed, window: int) -> Iterator[tuple[Request, Completion]]:
         """Each request with its completion as soon as it is there; `window` are in flight at most.
 
-        What `complete` raises is raised here, and what is in flight then is cancelled.
+        What `complete` raises is raised here, after what else is finished; what is in flight then is cancelled.
         """
         finished: SimpleQueue[tuple[Request, Done]] = SimpleQueue()
         tasks: set[Done] = set()
 
         def end(request: Request, task: Done) -> None:
             tasks.discard(task)
+            if not task.cancelled():
+                task.exception()  # seen: one error ends it all, and nobody will ask for the others
             finished.put((request, task))
 
         def start(requests: list[Request]) -> None:
@@ -68,6 +70,8 @@ class Stream:
                 with suppress(Empty):
                     request, task = finished.get(timeout=None if flying and feed.over else IDLE_S)
                     flying -= 1
+                    if task.exception() is not None:
+                        yield from _finished_well(finished)
                     yield request, task.result()
         finally:
             self.run(_cancel(tasks))
@@ -88,6 +92,15 @@ class Stream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _finished_well(finished: "SimpleQueue[tuple[Request, Done]]") -> Iterator[tuple[Request, Completion]]:
+    """What is there without waiting, errors left out."""
+    with suppress(Empty):
+        while True:
+            request, task = finished.get_nowait()
+            if not task.cancelled() and task.exception() is None:
+                yield request, task.result()
 
 
 async def _awaited(complete: Complete, request: Request) -> Completion:

@@ -4,10 +4,11 @@ It samples in fixed blocks, because the shape of a batch decides how its sums ar
 interrupted is redone whole, so that a resumed draw equals an uninterrupted one bit for bit.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 class TransformersEngine(Engine):
     """Blocks of completions through the model's own forward pass; for a big model take vllm."""
+
+    streams: ClassVar[bool] = False
 
     kind: Literal["transformers"] = "transformers"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -110,6 +113,7 @@ class TransformersSession:
         import torch
         import transformers
 
+        began = time.monotonic()
         try:
             with torch.inference_mode():
                 block = Block(self.model, rows, parameters, self.ends, self._stop(parameters.stop))
@@ -121,14 +125,18 @@ class TransformersSession:
                 f"{self.name}: out of memory with {len(rows)} completions at a time; write engine: "
                 f"{{kind: transformers, block: {max(1, len(rows) // 2)}}}, or lower max_tokens"
             ) from None
-        build = {"engine": f"transformers {transformers.__version__}", "device": self.model.device.type}
+        telemetry = {
+            "engine": f"transformers {transformers.__version__}",
+            "device": self.model.device.type,
+            "latency_s": round(time.monotonic() - began, 3),
+        }
         return [
             Completion(
                 text=text_of(self.tokenizer, tokens, parameters.stop),
                 finish_reason="stop" if finished else "length",
                 prompt_tokens=len(row.prompt),
                 completion_tokens=count,
-                telemetry=build,
+                telemetry=telemetry,
             )
             for row, (tokens, count, finished) in zip(rows, block.results(), strict=True)
         ]

@@ -1,22 +1,24 @@
-"""Sampling with vLLM in this process: the engine for a teacher on a GPU (and, with its CPU build, for tests).
+"""Sampling with vLLM on this machine: the engine for a teacher on a GPU (and, with its CPU build, for tests).
 
-Every sample is a request of its own with its own seed; a window of them is kept in flight, and each comes back
-when it is finished. Written against vLLM 0.31.
+On vLLM's async engine, which runs in a process of its own. Every sample is a request of its own with its own
+seed; a window of them is in flight, with no batch to wait for, and the samples of a prompt share its cache.
 """
 
-import os
+import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
 from distillkit.artifact import Model
+from distillkit.engines import vllm_api as api
 from distillkit.engines.base import (
     Completion,
     Engine,
+    EngineDied,
     Feed,
     Parameters,
     Request,
@@ -28,25 +30,31 @@ from distillkit.engines.base import (
     too_long,
     unreadable,
 )
-from distillkit.errors import EngineError, MissingError, RecipeError
+from distillkit.engines.stream import Stream
+from distillkit.engines.vllm_guard import guarded
+from distillkit.engines.vllm_memory import Need, require_room
+from distillkit.errors import EngineError, RecipeError
 from distillkit.spec import EXECUTION
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-    from vllm import SamplingParams
-    from vllm.v1.engine.llm_engine import LLMEngine
-
-QUIET = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-"""Set where the user's environment does not say otherwise."""
-
+    from vllm import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
 
 CPU_CACHE_BYTES = 2**30
 
-OWN_FIELDS = ("dtype", "max_model_len", "gpu_memory_utilization", "enforce_eager")
+WAITING_SHARE = 0.25
+"""Requests that wait in the engine for each that it runs, so that the place of a finished one is taken at once."""
+
 NOT_FURTHER = {
-    **dict.fromkeys(OWN_FIELDS, "write it on the engine itself"),
+    **dict.fromkeys(
+        ("dtype", "max_model_len", "gpu_memory_utilization", "enforce_eager"), "write it on the engine itself"
+    ),
     "tensor_parallel_size": "write tensor_parallel on the engine itself",
+    "data_parallel_size": "write data_parallel on the engine itself",
     "model": "it is the stage's model",
+    "tokenizer": "it is that of the stage's model",
+    "revision": "write it behind the model: org/name@revision",
     "seed": "every request has a seed of its own",
     "load_format": "weights are read from safetensors only",
 }
@@ -63,12 +71,14 @@ class VllmEngine(Engine):
     """Tokens of prompt and completion together; left out: what the model was made for."""
     tensor_parallel: Annotated[int, EXECUTION, Field(ge=1)] = 1
     """GPUs that hold one copy of the model."""
+    data_parallel: Annotated[int, EXECUTION, Field(ge=1)] = 1
+    """Copies of the model, each on its own GPUs; requests go to the one with the fewest in flight."""
     gpu_memory_utilization: Annotated[float | None, EXECUTION, Field(gt=0, le=1)] = None
     """Share of the memory to take; left out: vLLM's own choice on a GPU, 1 GiB for the cache on a CPU."""
     enforce_eager: Annotated[bool, EXECUTION] = False
     """Start sooner, run slower: no compilation."""
-    window: Annotated[int, EXECUTION, Field(ge=1)] = 1024
-    """Requests in flight."""
+    window: Annotated[int | None, EXECUTION, Field(ge=1)] = None
+    """Requests in flight; left out: a quarter more than the engine runs at once (its max_num_seqs)."""
     engine_args: dict[str, Any] = {}
     """Any further argument of vLLM's engine, under its own name (quantization, kv_cache_dtype, ...)."""
 
@@ -86,25 +96,36 @@ class VllmEngine(Engine):
     ) -> Iterator["VllmSession"]:
         assert model is not None and tokenizer is not None
         require_model(model)
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
-        engine = self._start(model)
-        try:
+        build = api.require()
+        arguments = self._arguments(model, build)
+        with guarded() as guard:
+            engine = _start(arguments, model.name, build)
+            guard.started()
             declared = engine.model_config.try_get_generation_config().get("eos_token_id")
-            yield VllmSession(engine, tokenizer, end_tokens(declared, tokenizer), model.name, self.window)
-        finally:
-            engine.engine_core.shutdown()
+            with Stream() as stream:
+                session = VllmSession(
+                    engine=engine,
+                    stream=stream,
+                    tokenizer=tokenizer,
+                    ends=end_tokens(declared, tokenizer),
+                    name=model.name,
+                    window=self.window or self._wide(engine),
+                    build=f"vllm {build.version}",
+                )
+                del engine
+                try:
+                    yield session
+                finally:
+                    session.close()
 
-    def _start(self, model: Model) -> "LLMEngine":
-        on_cpu = require_vllm()
-        import torch
-        from vllm import EngineArgs
-        from vllm.v1.engine.llm_engine import LLMEngine
+    def _wide(self, engine: "AsyncLLM") -> int:
+        running: int = engine.vllm_config.scheduler_config.max_num_seqs * self.data_parallel
+        return int(running * (1 + WAITING_SHARE))
 
-        known = EngineArgs.__dataclass_fields__
-        for name in self.engine_args:
-            if name not in known:
-                raise RecipeError(f"engine_args.{name}: vLLM's EngineArgs has no such argument")
+    def _arguments(self, model: Model, build: api.Build) -> "AsyncEngineArgs":
+        """Everything that the engine is started with; refuses what it does not know and what cannot fit."""
+        from transformers import PretrainedConfig
+
         declared: dict[str, Any] = {
             "model": model.path,
             "revision": model.revision,
@@ -112,31 +133,28 @@ class VllmEngine(Engine):
             "dtype": self.dtype,
             "max_model_len": self.max_model_len,
             "tensor_parallel_size": self.tensor_parallel,
+            "data_parallel_size": self.data_parallel,
             "enforce_eager": self.enforce_eager,
             "load_format": "safetensors",
             "disable_log_stats": True,
         }
         if self.gpu_memory_utilization is not None:
             declared["gpu_memory_utilization"] = self.gpu_memory_utilization
-        elif on_cpu:
-            declared["kv_cache_memory_bytes"] = CPU_CACHE_BYTES
-        if on_cpu:
-            # A second process would only take a core away.
-            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        if build.on_cpu:
             # The CPU's random generator has no offset to rewind, which a seeded request read in chunks asks for.
             declared["enable_chunked_prefill"] = False
+        arguments = api.engine_args(declared, self.engine_args)
         try:
-            return LLMEngine.from_engine_args(EngineArgs(**(declared | self.engine_args)))
-        except torch.OutOfMemoryError as error:
-            raise EngineError(f"{model.name}: does not fit: {error}") from None
-        except OSError as error:
+            config, _ = PretrainedConfig.get_config_dict(model.path, revision=model.revision)
+        except (OSError, ValueError) as error:
             raise unreadable(model, error) from None
-        except ValidationError as error:
-            raise RecipeError(f"{model.name}: vLLM refuses: {error.errors()[0]['msg']}") from None
-        except ValueError as error:
-            raise RecipeError(f"{model.name}: vLLM refuses: {error}") from None
-        except RuntimeError as error:  # what its engine process died of is in its own log only
-            raise EngineError(f"{model.name}: vLLM did not start: {error}") from None
+        need = Need.of(config, arguments)
+        if build.on_cpu and self.gpu_memory_utilization is None and not arguments.kv_cache_memory_bytes:
+            arguments.kv_cache_memory_bytes = max(CPU_CACHE_BYTES, int(need.cache) + 1 if need else 0)
+        memory = api.device_memory(build.on_cpu)
+        if need and memory:
+            require_room(model.name, need, arguments, *memory)
+        return arguments
 
     def foreign(self) -> list[str]:
         return (
@@ -146,75 +164,89 @@ class VllmEngine(Engine):
         )
 
 
-def require_vllm() -> bool:
-    """Whether vLLM runs on the CPU here.
+def _start(arguments: "AsyncEngineArgs", name: str, build: api.Build) -> "AsyncLLM":
+    """The running engine; what keeps it from starting is one line."""
+    import torch
 
-    Raises MissingError without vLLM, and without a GPU where it is no CPU build.
-    """
-    if find_spec("vllm") is None:
-        raise MissingError(
-            "engine vllm: vLLM is not installed; pip install 'distillkit[vllm]' (needs an NVIDIA GPU), "
-            "or write engine: {kind: transformers}"
-        )
-    from vllm.platforms import current_platform
-
-    if not current_platform.device_type:
-        raise MissingError(
-            "engine vllm: no GPU is visible here; run where one is, or write engine: {kind: transformers}"
-        )
-    return bool(current_platform.is_cpu())
+    try:
+        if build.on_cpu and arguments.tensor_parallel_size * arguments.pipeline_parallel_size == 1:
+            with api.cpu_environment():
+                return api.start(arguments)
+        return api.start(arguments)
+    except torch.OutOfMemoryError as error:
+        raise EngineError(f"{name}: does not fit: {error}") from None
+    except OSError as error:
+        raise EngineError(f"{name}: vLLM did not start: {error}") from None
+    except ValidationError as error:
+        raise RecipeError(f"{name}: vLLM refuses: {error.errors()[0]['msg']}") from None
+    except api.refusals() as error:
+        raise RecipeError(f"{name}: vLLM refuses: {error}") from None
+    except RuntimeError as error:
+        raise EngineError(f"{name}: vLLM did not start: {error} Its log above says why") from None
 
 
 @dataclass
 class VllmSession:
-    """A started engine."""
+    """A started engine, and the loop that its requests run on."""
 
-    engine: "LLMEngine"
+    engine: "AsyncLLM"
+    stream: Stream
     tokenizer: "PreTrainedTokenizerBase"
     ends: list[int]
     """Ids of the end tokens."""
     name: str
     window: int
+    build: str
+    encoded: tuple[str, list[int]] = field(default=("", []))
+    """The last prompt and its ids: the samples of a problem follow each other."""
 
     def generate(self, feed: Feed, parameters: Parameters) -> Iterator[tuple[Request, Completion]]:
-        from vllm.v1.engine.exceptions import EngineDeadError
-
         context = self.engine.model_config.max_model_len
         require_context(context, parameters.max_tokens, self.name)
-        waiting = iter(feed.take, None)
-        flying: dict[str, Request] = {}
+        dead, refused, failed = api.dead_error(), api.refusals(), api.request_error()
         try:
-            while True:
-                for request in waiting:
-                    ids = encode(self.tokenizer, request.prompt)
-                    if len(ids) >= context:
-                        yield request, too_long(len(ids), context)
-                        continue
-                    flying[request.key] = request
-                    limit = min(parameters.max_tokens, context - len(ids))
-                    self.engine.add_request(
-                        request.key,
-                        {"prompt_token_ids": ids},
-                        sampling_params(parameters, request.seed, limit),
-                    )
-                    if len(flying) == self.window:
-                        break
-                if not flying:
-                    return
-                for output in self.engine.step():
+            api.sampling_params(parameters, 0, parameters.max_tokens)
+        except refused as error:
+            raise RecipeError(f"{self.name}: vLLM refuses: {error}") from None
+
+        async def complete(request: Request) -> Completion:
+            ids = self._encode(request.prompt)
+            if len(ids) >= context:
+                return too_long(len(ids), context)
+            limit = min(parameters.max_tokens, context - len(ids))
+            sampling = api.sampling_params(parameters, request.seed, limit)
+            began = time.monotonic()
+            try:
+                async for output in self.engine.generate(api.prompt_of(ids), sampling, request.key):
                     if output.finished:
-                        yield flying.pop(output.request_id), self._completion(output, parameters)
-        except EngineDeadError as error:
-            raise EngineError(
-                f"{self.name}: the vLLM engine died ({error}); its log above says why"
-            ) from None
-        finally:
-            if flying:
-                self.engine.abort_request(list(flying))
+                        return self._completion(output, parameters, time.monotonic() - began)
+            except refused as error:
+                return Completion("", "error", prompt_tokens=len(ids), error=str(error).split("\n")[0])
+            except failed as error:
+                cause = f"vLLM could not answer: {error.__cause__}"
+                return Completion("", "error", len(ids), error=cause, telemetry={"retry": True})
+            raise EngineError(f"{self.name}: vLLM ended a request without an answer")
 
-    def _completion(self, output: Any, parameters: Parameters) -> Completion:
-        import vllm
+        try:
+            yield from self.stream.map(complete, feed, self.window)
+        except dead:
+            raise EngineDied(f"{self.name}: vLLM's engine process died; its log above says why") from None
 
+    def close(self) -> None:
+        """End the engine, while its loop still runs.
+
+        The object goes too: collected at the end of the interpreter it would fail, and say so.
+        """
+        self.engine.shutdown()
+        del self.engine
+        gc.collect()
+
+    def _encode(self, prompt: str) -> list[int]:
+        if prompt != self.encoded[0]:
+            self.encoded = prompt, encode(self.tokenizer, prompt)
+        return self.encoded[1]
+
+    def _completion(self, output: Any, parameters: Parameters, latency_s: float) -> Completion:
         [sample] = output.outputs
         ids = list(sample.token_ids)
         text = ids[:-1] if ids and ids[-1] in self.ends else ids
@@ -223,25 +255,5 @@ class VllmSession:
             finish_reason="length" if sample.finish_reason == "length" else "stop",
             prompt_tokens=len(output.prompt_token_ids),
             completion_tokens=len(ids),
-            telemetry={"engine": f"vllm {vllm.__version__}"},
+            telemetry={"engine": self.build, "latency_s": round(latency_s, 3)},
         )
-
-
-def sampling_params(parameters: Parameters, seed: int, limit: int) -> "SamplingParams":
-    """vLLM's form of one request's parameters."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    return SamplingParams(
-        temperature=parameters.temperature,
-        top_p=parameters.top_p,
-        top_k=parameters.top_k,
-        min_p=parameters.min_p,
-        max_tokens=limit,
-        stop=list(parameters.stop),
-        include_stop_str_in_output=True,
-        seed=seed,
-        skip_special_tokens=False,
-        detokenize=bool(parameters.stop),
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )

@@ -124,13 +124,18 @@ class Stage(Strict):
     DRAWS: ClassVar[bool] = False
     """Whether it draws random numbers from the run's seed, which then is part of its request."""
     JUDGES: ClassVar[bool] = False
-    """Whether it uses the recipe's verifiers, which then are part of its request."""
+    """Whether its kind uses the recipe's verifiers, which then are part of its request."""
     CHILD: ClassVar[bool] = False
     """Whether it holds a model: then it runs in a child process, so that memory is truly gone afterwards."""
 
     name: Annotated[str, EXECUTION, Field(pattern=f"^{NAME.pattern}$")]
     """Unique in the recipe; other stages refer to it. Renaming a stage repeats no work."""
     kind: str
+
+    @property
+    def judges(self) -> bool:
+        """Whether this one, as it is declared, uses the recipe's verifiers."""
+        return self.JUDGES
 
     def run(self, job: Job) -> None:
         """Write this stage's rows or files to `job.out`, continuing what an interrupted run left there."""

@@ -1,33 +1,31 @@
-"""Problems from the toy world, a file, the Hub, or a function of the user's, as rows of one shape.
+"""Problems from the toy world, reasoning-gym, a file, the Hub, or a function of the user's, as rows of one shape.
 
 Everything starts here, so what is wrong with a source is found here: a column that is not there stops the
 recipe, a row without a prompt or a gold answer is counted with its reason and left out.
 """
 
-import math
 import re
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from datetime import date, time
-from decimal import Decimal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from distillkit.artifact import Row
-from distillkit.errors import RecipeError, StageError
+from distillkit.errors import StageError
 from distillkit.hub import dataset_rows, parse_reference
 from distillkit.reader import look_up
-from distillkit.spec import SourceFile, Strict, canonical, seed_of
+from distillkit.spec import SourceFile, canonical
 from distillkit.stages.base import PROBLEMS, Job, Stage, write_shards
-from distillkit.stages.source import BLOCK_ROWS, Found, Function, check_file, reader_of
+from distillkit.stages.columns import Columns, messages_of, plain
+from distillkit.stages.intake import Intake
+from distillkit.stages.source import BLOCK_ROWS, Found, Function, Puzzle, check_file, reader_of
 from distillkit.toy.problems import generate
-from distillkit.trace import Message, Problem, problem_schema, to_row
+from distillkit.trace import Problem, problem_schema, to_row
 
-SOURCES = ("toy", "file", "hub", "python")
+SOURCES = ("toy", "logic", "file", "hub", "python")
 _MAPPED = ("file", "hub", "python")
 _BELONGS = {
     "terms": ("toy",),
@@ -39,45 +37,8 @@ _BELONGS = {
 }
 
 
-class Columns(Strict):
-    """Where each part of a problem stands in a row; a dotted path leads into nested columns."""
-
-    prompt: str = "prompt"
-    """Text of the question, or a list of messages that is cut behind the last one of the user."""
-    reference: str = "reference"
-    """The gold answer: text, a number, or an object such as {"tests": ...}."""
-    domain: str | None = None
-    """Left out: every row is of the stage's `domain`."""
-    language: str | None = None
-    extra: dict[str, str] = Field(default_factory=dict)
-    """Name -> path of further values to carry along."""
-
-    def paths(self) -> list[str]:
-        """Every path that is read."""
-        named = (self.prompt, self.reference, self.domain, self.language, *self.extra.values())
-        return [path for path in named if path is not None]
-
-    def among(self, names: Iterable[str], where: str) -> list[str]:
-        """Those of the `names` that are read.
-
-        Raises:
-            RecipeError: a path starts in none of them.
-        """
-        there = list(names)
-        for path in self.paths():
-            if not any(_leads(name, path) for name in there):
-                raise RecipeError(
-                    f"{where}: no column {path!r}; there are {', '.join(there)}; map them with columns:"
-                )
-        return [name for name in there if any(_leads(name, path) for path in self.paths())]
-
-
-def _leads(name: str, path: str) -> bool:
-    return path == name or path.startswith(f"{name}.")
-
-
 class Problems(Stage):
-    """Questions with gold answers; exactly one of toy, file, hub and python says where from."""
+    """Questions with gold answers; exactly one of toy, logic, file, hub and python says where from."""
 
     MAKES: ClassVar[str] = PROBLEMS
 
@@ -86,6 +47,8 @@ class Problems(Stage):
     """Family of the toy world; needs `limit`."""
     terms: tuple[int, int] = (3, 8)
     """Fewest and most terms of a toy chain."""
+    logic: Puzzle | None = None
+    """A task of reasoning-gym; needs `limit`."""
     file: SourceFile | None = None
     """A .jsonl, .json, .csv or .parquet file."""
     hub: str | None = None
@@ -100,7 +63,7 @@ class Problems(Stage):
     r"""Regular expression whose one group is the answer in a text reference (the last match counts), e.g.
     '#### (.+)' for GSM8K."""
     domain: str | None = None
-    """Names the verifier; left out: the toy family's own, else math."""
+    """Names the verifier; left out: the toy family's own, logic for a task of reasoning-gym, else math."""
     split: Literal["train", "heldout"] = "train"
     """heldout: for evaluation only, refused wherever a model learns."""
     limit: int | None = Field(None, ge=1)
@@ -108,7 +71,7 @@ class Problems(Stage):
     shuffle: bool = False
     """Take a random `limit` instead of the first ones; more of them contain the fewer."""
     seed: int = 0
-    """Decides the toy problems and the shuffle; the run's seed does not."""
+    """Decides the problems that are made and the shuffle; the run's seed does not."""
 
     @field_validator("reference_pattern")
     @classmethod
@@ -137,8 +100,12 @@ class Problems(Stage):
                 raise ValueError(
                     f"{name}: has no meaning with {sources[0]}:, only with {' or '.join(owners)}"
                 )
-        if self.toy is not None and self.limit is None:
-            raise ValueError("toy: needs limit:, how many problems to make")
+        if sources[0] in ("toy", "logic") and self.limit is None:
+            raise ValueError(f"{sources[0]}: needs limit:, how many problems to make")
+        if self.reference_pattern is not None and not isinstance(self.columns.reference, str):
+            raise ValueError(
+                "reference_pattern: has no meaning where columns.reference names several columns"
+            )
         return self
 
     def check(self, recipe_folder: Path) -> None:
@@ -149,6 +116,8 @@ class Problems(Stage):
             parse_reference(self.hub, "dataset")
         if self.python is not None:
             self.python.check()
+        if self.logic is not None:
+            self.logic.check()
 
     def limited(self, rows: int) -> Self:
         return self.model_copy(update={"limit": min(rows, self.limit or rows)})
@@ -164,6 +133,10 @@ class Problems(Stage):
 
     def run(self, job: Job) -> None:
         intake = self._made() if self.toy is not None else self._read(job)
+        if self.logic is not None and len(intake.kept) < (self.limit or 0):
+            job.warn(
+                f"{self.name}: only {len(intake.kept)} of {self.limit} different problems of {self._origin}"
+            )
         problems = list(intake.kept.values())
         job.out.rows_in = intake.read
         job.out.counts = {"rejected": dict(intake.rejected)}
@@ -178,14 +151,14 @@ class Problems(Stage):
             )
         write_shards(job, [to_row(problem) for problem in problems], problem_schema())
 
-    def _made(self) -> "_Intake":
+    def _made(self) -> Intake:
         made = generate(self.limit or 0, self.seed, self.split, self.terms)
         named = [replace(problem, domain=self.domain or problem.domain) for problem in made]
-        return _Intake(read=len(named), kept={problem.id: problem for problem in named})
+        return Intake(read=len(named), kept={problem.id: problem for problem in named})
 
-    def _read(self, job: Job) -> "_Intake":
+    def _read(self, job: Job) -> Intake:
         """Rows of the source until it ends or, where the first ones will do, until the limit is met."""
-        intake, names, limit = _Intake(), dict[str, None](), self.limit
+        intake, names, limit = Intake(), dict[str, None](), self.limit
         with closing(self._rows()) as rows:
             for where, row in rows:
                 names.update(dict.fromkeys(row or ()))
@@ -196,7 +169,7 @@ class Problems(Stage):
                     return intake
                 if limit is not None and len(intake.kept) > 2 * limit:
                     intake.sample(limit, self.seed)
-        if names:
+        if names and self.logic is None:
             self.columns.among(names, self._where)
         if limit is not None:
             intake.sample(limit, self.seed)
@@ -212,6 +185,8 @@ class Problems(Stage):
             yield from ((f"{ref.repository}:{number}", row) for number, row in enumerate(rows, 1))
         elif self.python is not None:
             yield from self.python.rows()
+        elif self.logic is not None:
+            yield from self.logic.rows(self.seed, self.limit or 0, self.split)
 
     def _choose(self, names: list[str]) -> list[str]:
         return self.columns.among(names, self._where)
@@ -221,6 +196,8 @@ class Problems(Stage):
         """What the problems name as their source."""
         if self.python is not None:
             return self.python.function
+        if self.logic is not None:
+            return f"reasoning-gym/{self.logic.task}"
         return Path(self.file).name if self.file is not None else (self.hub or "").partition("@")[0]
 
     @property
@@ -231,11 +208,13 @@ class Problems(Stage):
         """The problem in a row, or the reason why there is none."""
         if row is None:
             return "unreadable"
+        if self.logic is not None:
+            return self._puzzle(self.logic, row)
         columns = self.columns
         try:
-            messages = _messages(look_up(row, columns.prompt))
-            reference = self._reference(_plain(look_up(row, columns.reference)))
-            extra = {name: _plain(look_up(row, path)) for name, path in columns.extra.items()}
+            messages = messages_of(look_up(row, columns.prompt))
+            reference = self._reference(columns.gold(row))
+            extra = {name: plain(look_up(row, path)) for name, path in columns.extra.items()}
             domain = look_up(row, columns.domain) if columns.domain is not None else None
             language = look_up(row, columns.language) if columns.language is not None else None
             canonical([messages, reference, extra, domain, language]).decode()  # what a file cannot hold
@@ -255,6 +234,17 @@ class Problems(Stage):
             extra=extra,
         )
 
+    def _puzzle(self, logic: Puzzle, row: Row) -> Problem:
+        return Problem(
+            messages_of(row["question"]),
+            logic.reference(row),
+            domain=self.domain or "logic",
+            source=self._origin,
+            split=self.split,
+            language="en",
+            extra={"task": logic.task},
+        )
+
     def _reference(self, value: Any) -> Any:
         """The gold answer in a value: numbers as text, None where there is none."""
         if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
@@ -267,68 +257,3 @@ class Problems(Stage):
                 found = re.findall(self.reference_pattern, value)
                 value = found[-1].strip() if found else None
         return None if value in ("", {}, []) else value
-
-
-@dataclass
-class _Intake:
-    """Problems as they come in: those kept by id, and why the others were not."""
-
-    read: int = 0
-    kept: dict[str, Problem] = field(default_factory=dict)
-    rejected: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-    """Reason -> where the first such row stands."""
-    _seen: set[str] = field(default_factory=set)
-
-    def take(self, where: str, found: Problem | str) -> None:
-        self.read += 1
-        reason = found if isinstance(found, str) else "duplicate" if found.id in self._seen else None
-        if reason is not None:
-            self.rejected[reason] += 1
-            self.examples.setdefault(reason, where)
-        elif isinstance(found, Problem):
-            self._seen.add(found.id)
-            self.kept[found.id] = found
-
-    def sample(self, limit: int, seed: int) -> None:
-        """Keep `limit` of them: whatever their order, and however often this is called, the same ones."""
-        drawn = sorted(self.kept, key=lambda each: (seed_of("problems", seed, each), each))
-        self.rejected += Counter(over_limit=len(drawn[limit:]))
-        for each in drawn[limit:]:
-            del self.kept[each]
-
-    def why(self) -> str:
-        """Reject reasons with their counts and an example of each."""
-        parts = [
-            f"{n} {reason} (e.g. {self.examples.get(reason)})" for reason, n in self.rejected.most_common()
-        ]
-        return f": {', '.join(parts)}" if parts else ""
-
-
-def _messages(value: Any) -> list[Message]:
-    """The messages up to the last one of a user; none where the value is no prompt."""
-    if isinstance(value, str):
-        return [{"role": "user", "content": value}] if value.strip() else []
-    if not isinstance(value, list):
-        return []
-    messages: list[Message] = []
-    for each in value:
-        match each:
-            case {"role": str(role), "content": str(content)}:
-                messages.append({"role": role, "content": content})
-            case _:
-                return []
-    while messages and messages[-1]["role"] != "user":
-        messages.pop()
-    return messages if messages and messages[-1]["content"].strip() else []
-
-
-def _plain(value: Any) -> Any:
-    """The value as JSON has it: dates and decimals as text, NaN as null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value) if isinstance(value, date | time | Decimal) else value

@@ -1,4 +1,4 @@
-"""Rows from where users keep them: a file, or a function of their own in a worker process.
+"""Rows from where users keep them (a file, a function of their own), or from reasoning-gym; functions run in a worker.
 
 No stage itself, but shared by those that read a source. A row that cannot be read is there all the same, as
 None with the place where it stands, so that it can be counted and shown.
@@ -16,8 +16,11 @@ from pydantic import Field, JsonValue
 
 from distillkit.artifact import Row
 from distillkit.errors import MissingError, RecipeError, StageError
-from distillkit.pool import Failure, Pool
+from distillkit.pool import Failure, Pool, StartError
 from distillkit.spec import EXECUTION, SourceFile, Strict, file_digest
+from distillkit.toy.problems import Split, split_of
+from distillkit.verifiers.gym import BLOCK, serve_problems
+from distillkit.verifiers.logic import check_package, reference_of
 from distillkit.worker import user_function
 
 Found = tuple[str, Row | None]
@@ -149,3 +152,50 @@ class Function(Strict):
                     yield f"{self.function}():{at}", row if isinstance(row, dict) else None
                 if len(block) < BLOCK_ROWS:
                     return
+
+
+class Puzzle(Strict):
+    """A task of reasoning-gym with its settings: {task: gcd, settings: {max_value: 500}}.
+
+    The task `composite` mixes others: settings: {datasets: [{name: gcd, weight: 2}, {name: maze, config: {}}]}.
+    Equal seeds give equal problems. A question's digest decides its split, so that train and heldout never meet.
+    """
+
+    task: str
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """What the task's own configuration takes, `seed` and `size` aside."""
+    cpu_s: Annotated[float, EXECUTION] = Field(300.0, gt=0)
+    """CPU seconds that fifty problems may take."""
+
+    def check(self) -> None:
+        """Raises MissingError where the package is not installed."""
+        check_package()
+
+    def rows(self, seed: int, count: int, split: Split) -> Generator[Found, None, None]:
+        """At least `count` entries of one split where the task has as many; some may be doubles.
+
+        Raises:
+            RecipeError: the task or a setting is unknown, or its scorer cannot be trusted.
+            StageError: the task fails.
+        """
+        size = 8 * count + 200  # heldout is a quarter of them
+        start = [self.task, self.settings, seed, size]
+        with Pool(serve_problems, start, workers=1, cpu_s=self.cpu_s, memory_gib=_MEMORY_GIB) as pool:
+            for number in range(-(-size // BLOCK)):
+                for at, entry in enumerate(self._block(pool, number), number * BLOCK):
+                    if entry is None or split_of(entry["question"]) == split:
+                        yield f"{self.task}:{at}", entry
+
+    def _block(self, pool: Pool, number: int) -> list[Row | None]:
+        try:
+            [block] = pool.map([number])
+        except StartError as error:
+            raise RecipeError(f"logic: {error.why}") from None
+        if isinstance(block, Failure):
+            raise StageError(f"logic: task {self.task} failed: {block.detail}")
+        found: list[Row | None] = block
+        return found
+
+    def reference(self, entry: Row) -> dict[str, JsonValue]:
+        """What an answer to an entry is judged against by the verifier `logic`."""
+        return reference_of(self.task, self.settings, entry)

@@ -4,9 +4,10 @@ The verdict goes beside the text with its reason, so that a later threshold or a
 sampling.
 """
 
+import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,27 +15,42 @@ from distillkit.artifact import Counts, Manifest, Row
 from distillkit.errors import RecipeError, StageError
 from distillkit.spec import EXECUTION, canonical
 from distillkit.stages.base import Job, Labeler
-from distillkit.trace import Trace, Verdict
+from distillkit.trace import BLAMELESS, Trace, Verdict
 from distillkit.verifiers import AnyVerifier
+from distillkit.verifiers.base import learned_by
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class Verify(Labeler):
-    """Labels: verdicts, score, reason, answer, problem_n, problem_pass_rate.
+PASSING = frozenset({"grader_timeout", "judge_unavailable"})
+"""Reasons that the load of the machine or of a server gave: another run may find another."""
+WHOLE_FILE = "file"
+"""Origin of what `apply` reads: there the file is taken for all that was sampled."""
 
-    `verdicts` is {domain: {score, reason, answer}}. `problem_n` counts the traces of the same problem and
-    origin; `problem_pass_rate` is the share of the judged ones among them that are right in full, null where
-    none was judged, and where `until` ended the sampling at a success: then it says nothing about the model.
+
+class Verify(Labeler):
+    """Labels: verdicts, score, reason, answer, problem_n, problem_pass_rate, telemetry.
+
+    `verdicts` is {domain: {score, reason, answer, detail}}, and `<domain>/<part>` for every verifier that a verdict
+    was made of, so both stay where one looks again at what another rejected; `detail` is there where the verifier
+    has more to say. `telemetry` has under the same names what may differ from run to run (cost, sandbox level).
+
+    `problem_n` counts the traces of the same problem and origin; `problem_pass_rate` is the share of the judged ones
+    among them that are right in full. It is null where it would say nothing about the model: where none was judged,
+    where `until` ended the sampling at a success, and for traces without a seed, which somebody chose and imported.
+
+    Summary: where a model's opinion decides (judge, reward_model), `learned: true` and the `judges` by domain.
     """
 
+    VERSION: ClassVar[int] = 2
     JUDGES: ClassVar[bool] = True
     PARALLEL: ClassVar[bool] = False  # verifiers have workers of their own
 
     kind: Literal["verify"] = "verify"
     max_unjudged: Annotated[float, Field(ge=0, le=1), EXECUTION] = 0.05
-    """Largest share of traces that may stay without a score (unreadable gold, grader out of time)."""
+    """Largest share of traces that may stay without a score (unreadable gold, grader out of time); those that the
+    engine could not give, and those of problems without a majority, are counted apart."""
 
     def label_schema(self) -> "pa.Schema":
         import pyarrow as pa
@@ -49,6 +65,7 @@ class Verify(Labeler):
                 ("answer", text),
                 ("problem_n", pa.int32()),
                 ("problem_pass_rate", number),
+                ("telemetry", text),
             ]
         )
 
@@ -61,6 +78,17 @@ class Verify(Labeler):
         finally:
             for verifier in job.verifiers.values():
                 verifier.close()
+        domains = [d for text in job.view().texts for d in text.manifest.counts.get("domain", {})]
+        job.out.summary = learned_by(job.verifiers, domains)
+        reasons = [shard.counts.get("reason", {}) for shard in job.out.tables().get("rows", [])]
+        cost = _cost(job) if job.out.summary else None
+        if cost is not None:
+            job.out.telemetry["cost"] = cost
+        failed = sum(each.get("failed", 0) for each in reasons)
+        if failed:
+            job.warn(
+                f"{failed:,} of {job.out.rows_in:,} traces hold no completion (the engine failed): no score"
+            )
 
     def label(self, traces: list[Trace], verifiers: dict[str, AnyVerifier]) -> list[Row]:
         verdicts = judge(traces, verifiers)
@@ -73,21 +101,49 @@ class Verify(Labeler):
         ]
 
     def counts(self, labels: list[Row]) -> Counts:
-        unjudged = Counter(row["reason"] for row in labels if row["score"] is None)
-        return {"reason": dict(Counter(row["reason"] for row in labels)), "unjudged": dict(unjudged)}
+        found = {
+            "reason": dict(Counter(row["reason"] for row in labels)),
+            "unjudged": dict(Counter(row["reason"] for row in labels if row["score"] is None)),
+        }
+        polled = Counter(
+            row["reason"] for row, told in zip(labels, map(_told, labels), strict=True) if _polled(told)
+        )
+        return found | ({"majority": dict(polled)} if polled else {})
 
     def lasting(self, labels: list[Row]) -> bool:
-        return not any(row["reason"] == "grader_timeout" for row in labels)
+        return not any(each["reason"] in PASSING for row in labels for each in _told(row))
 
     def accept(self, manifest: Manifest) -> None:
         unjudged = manifest.counts.get("unjudged", {})
-        total, rows = sum(unjudged.values()), manifest.rows_kept
+        blamed = {reason: n for reason, n in unjudged.items() if reason not in BLAMELESS}
+        total, rows = sum(blamed.values()), manifest.rows_kept
         if total > self.max_unjudged * rows:
-            reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(unjudged.items()))
+            reasons = ", ".join(f"{reason} {n:,}" for reason, n in sorted(blamed.items()))
             raise StageError(
                 f"{self.name}: {total:,} of {rows:,} traces have no score ({reasons}), max_unjudged is "
                 f"{self.max_unjudged:g}; mend the references (`check --data`) or the verifier, or raise it"
             )
+
+
+def _cost(job: Job) -> float | None:
+    """Money that the judges of all rows took, None where none of them has prices."""
+    import pyarrow.parquet as pq
+
+    files = [job.out.path / shard.file for shard in job.out.tables().get("rows", [])]
+    columns = [pq.ParquetFile(file).read(columns=["telemetry"]).column(0).to_pylist() for file in files]
+    told = [each for column in columns for text in column if text for each in json.loads(text).values()]
+    costs = [each["cost"] for each in told if "cost" in each]
+    return round(sum(costs), 6) if costs else None
+
+
+def _told(row: Row) -> list[Row]:
+    """Every verdict on a trace, those of the parts too."""
+    return list(json.loads(row["verdicts"]).values())
+
+
+def _polled(verdicts: list[Row]) -> bool:
+    """Whether a majority stood in for the gold."""
+    return any(each.get("detail", {}).get("majority") for each in verdicts)
 
 
 def judge(traces: Sequence[Trace], verifiers: dict[str, AnyVerifier]) -> list[Verdict]:
@@ -110,11 +166,36 @@ def judge(traces: Sequence[Trace], verifiers: dict[str, AnyVerifier]) -> list[Ve
 
 def _row(trace: Trace, verdict: Verdict, group: list[Verdict]) -> Row:
     judged = [each.score for each in group if each.score is not None]
-    one = {"score": verdict.score, "reason": verdict.reason, "answer": verdict.answer}
-    known = bool(judged) and not trace.sampling.get("until")
+    every = dict(_flat(trace.domain, verdict))
+    telemetry = {name: each.telemetry for name, each in every.items() if each.telemetry}
     return {
-        "verdicts": canonical({trace.domain: one}).decode("utf-8", "surrogatepass"),
-        **one,
+        "verdicts": _json({name: _shown(each) for name, each in every.items()}),
+        "score": verdict.score,
+        "reason": verdict.reason,
+        "answer": verdict.answer,
         "problem_n": len(group),
-        "problem_pass_rate": judged.count(1.0) / len(judged) if known else None,
+        "problem_pass_rate": judged.count(1.0) / len(judged) if judged and _all_kept(trace) else None,
+        "telemetry": _json(telemetry) if telemetry else None,
     }
+
+
+def _all_kept(trace: Trace) -> bool:
+    """Whether a trace stands among all that its model gave to the problem, right or wrong."""
+    chosen = trace.seed is None and trace.origin != WHOLE_FILE
+    return not (chosen or trace.sampling.get("until"))
+
+
+def _flat(name: str, verdict: Verdict) -> Iterator[tuple[str, Verdict]]:
+    """A verdict and those that it was made of, each under its path."""
+    yield name, verdict
+    for part, each in verdict.parts.items():
+        yield from _flat(f"{name}/{part}", each)
+
+
+def _shown(verdict: Verdict) -> dict[str, Any]:
+    shown = {"score": verdict.score, "reason": verdict.reason, "answer": verdict.answer}
+    return shown | ({"detail": verdict.detail} if verdict.detail else {})
+
+
+def _json(value: dict[str, Any]) -> str:
+    return canonical(value).decode("utf-8", "surrogatepass")

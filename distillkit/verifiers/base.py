@@ -4,12 +4,12 @@ A verifier is a frozen declaration. What it needs alive (worker processes) stays
 GRPO step grades with the same warm workers as the step before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from distillkit import text
 from distillkit.spec import Strict
-from distillkit.trace import Trace, Verdict
+from distillkit.trace import Problem, Trace, Verdict
 
 Answered = tuple[Trace, str]
 """A trace and the final answer that was read from it."""
@@ -22,6 +22,8 @@ class Verifier(Strict):
     """Whether `same` can tell two answers apart; without it there is no cons@k."""
     learned: ClassVar[bool] = False
     """Whether a model's opinion decides: then it can be gamed, and whatever it touches says so."""
+    alone: ClassVar[bool] = True
+    """Whether a verdict depends on its trace alone; else on the other traces of its problem too."""
 
     kind: str
     marker: str | None = None
@@ -38,16 +40,14 @@ class Verifier(Strict):
     def grade_all(self, traces: Sequence[Trace]) -> list[Verdict]:
         """One verdict per trace, in order; far cheaper than one by one where workers grade.
 
-        Rules that no verifier can bend: a truncated completion is `truncated`, whatever it holds; without an
-        answer it is `no_answer`.
+        Rules that no verifier can bend: a truncated completion is `truncated`, whatever it holds; one that the
+        engine could not give is `failed`; without an answer it is `no_answer`.
         """
         answers = [self.answer(trace) for trace in traces]
         verdicts = [_without_judging(trace, answer) for trace, answer in zip(traces, answers, strict=True)]
-        open_rows = [row for row, verdict in enumerate(verdicts) if verdict is None]
-        judged = self.judge([(traces[row], answers[row] or "") for row in open_rows])
-        for row, verdict in zip(open_rows, judged, strict=True):
-            verdicts[row] = verdict
-        return [verdict for verdict in verdicts if verdict is not None]
+        return completed(
+            verdicts, lambda rows: self.judge([(traces[row], answers[row] or "") for row in rows])
+        )
 
     def judge(self, answered: Sequence[Answered]) -> list[Verdict]:
         """One verdict per trace that finished and has an answer, in order."""
@@ -72,9 +72,23 @@ class Verifier(Strict):
         RecipeError for a declaration that makes no sense.
         """
 
+    def probe(self, trace: Trace) -> Verdict:
+        """The verdict on one row, as a trial before a run (`trial` makes such a row of a problem).
+
+        Raises RecipeError where code of the recipe's author fails on it, or returns what is no score.
+        """
+        return self.grade(trace)
+
     def foreign(self) -> list[str]:
         """What in it would run code of the recipe's author, one phrase each."""
         return []
+
+    def pinned(self, commit_of: Callable[[str, str], str]) -> Self:
+        """This verifier with the contents of its models, which are part of its identity.
+
+        `commit_of("model", "org/name@rev")` gives 40 hex digits. Raises MissingError for a model that is not there.
+        """
+        return self
 
     def close(self) -> None:
         """End worker processes; the next grading starts them again."""
@@ -86,12 +100,55 @@ class Verifier(Strict):
         self.close()
 
 
+def unfinished(trace: Trace) -> Verdict | None:
+    """The verdict on a completion that was cut, or that never came; None where it is to be judged."""
+    return {"length": Verdict.of("truncated"), "error": Verdict.of("failed")}.get(trace.finish_reason)
+
+
 def _without_judging(trace: Trace, answer: str | None) -> Verdict | None:
-    if trace.finish_reason == "length":
-        return Verdict.of("truncated")
-    if not (answer and answer.strip()):
-        return Verdict.of("no_answer")
-    return None
+    return unfinished(trace) or (None if answer and answer.strip() else Verdict.of("no_answer"))
+
+
+def completed(
+    verdicts: Sequence[Verdict | None], judge: Callable[[list[int]], Iterable[Verdict]]
+) -> list[Verdict]:
+    """The verdicts, None filled in order with what `judge` gives for these positions."""
+    judged = iter(judge([row for row, verdict in enumerate(verdicts) if verdict is None]))
+    return [next(judged) if verdict is None else verdict for verdict in verdicts]
+
+
+def reason_of(score: float | None) -> str:
+    """The plain reason of a score."""
+    return {None: "judge_unavailable", 0.0: "wrong", 1.0: "correct"}.get(score, "partial")
+
+
+def learned_by(verifiers: Mapping[str, Verifier], domains: Iterable[str]) -> dict[str, Any]:
+    """{learned: true, judges: {domain: kind}} where a model's opinion decides some of the domains, else {}.
+
+    For manifests and reports: what a model judges can be gamed, and no number of it may hide that.
+    """
+    known = [domain for domain in sorted(set(domains)) if domain in verifiers]
+    judges = {domain: verifiers[domain].kind for domain in known if verifiers[domain].learned}
+    return {"learned": True, "judges": judges} if judges else {}
+
+
+def trial(problem: Problem) -> Trace:
+    """A finished trace of a problem that states its gold, boxed, to try a grader on."""
+    gold = gold_answer(problem.reference) or "0"
+    response = f"The answer is \\boxed{{{gold}}}."
+    return Trace(
+        problem_id=problem.id,
+        messages=problem.messages,
+        completion=f"<think>So it is.</think>\n\n{response}",
+        reasoning="So it is.",
+        response=response,
+        reference=problem.reference,
+        domain=problem.domain,
+        source=problem.source,
+        language=problem.language,
+        finish_reason="stop",
+        extra=problem.extra,
+    )
 
 
 NO_ANSWER_IN_IT = "no answer in it: it must be a string, a number or an object with `answer`"

@@ -2,36 +2,26 @@ r"""Mathematical equality by math-verify, inside killable workers.
 
 What goes wrong elsewhere decides its shape: a bare gold is misread (`2\sqrt{2}` as 2), so gold and answer
 both go in as \boxed{...} and a gold must equal itself; `10^{10^{10}}` hangs sympy, so it runs in a pool with
-a CPU limit; and most pairs are two integers or the same text, so those never reach sympy.
+a CPU limit; and most pairs can be decided by exact arithmetic, so those never reach sympy. The rules stand in
+math_decision, the ways of writing in math_text, what runs beside sympy in math_worker.
 """
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from distillkit import text
 from distillkit.pool import Failure, close_shared, shared
 from distillkit.spec import EXECUTION
 from distillkit.trace import Verdict
 from distillkit.verifiers.base import NO_ANSWER_IN_IT, Answered, Verifier, gold_answer
-
-MAX_CHARS = 2000
-"""A longer answer is wrong, a longer gold cannot be parsed: no real one is, and sympy chokes on them."""
+from distillkit.verifiers.math_decision import decide, is_understood
+from distillkit.verifiers.math_text import MAX_CHARS, is_prose, readable
+from distillkit.verifiers.math_unit import measure
+from distillkit.verifiers.math_worker import comparer
 
 Question = tuple[str, str | None]
 """A readable gold and a readable answer; None asks whether the gold can be read and equals itself."""
-
-_REWRITES = [
-    (re.compile(r"(?<!\\)(?:\$+|\\[\[\]()])"), ""),  # $...$, \(...\), \[...\]
-    (re.compile(r",\\!|\{,\}|\\!"), ""),  # 1,\!000 and 1{,}000
-    (re.compile(r"(?<=\d)(?:\\[,;: ]|~| )(?=\d{3}(?!\d))"), ""),  # 1\,000 and 1 000
-    (re.compile(r"\\\$\s*(?=\d)"), ""),  # \$18
-    (re.compile(r"\\[dt]frac(?![a-zA-Z])"), r"\\frac"),
-    (re.compile(r"(?<![\w.\\])(\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})(?![\w.])"), r"\1 \\times 10^{\2}"),  # 1.2e5
-]
-_INTEGER = re.compile(r"[-+]?(?:\d{1,400}|\d{1,3}(?:,\d{3}){1,100})", re.ASCII)
 
 _memo: dict[tuple[Question, float, float], str] = {}
 _MEMO_ROWS = 1 << 18
@@ -39,6 +29,8 @@ _MEMO_ROWS = 1 << 18
 
 class Math(Verifier):
     """Correct when answer and gold are the same number, expression, set, interval, matrix or equation."""
+
+    VERSION: ClassVar[int] = 2
 
     kind: Literal["math"] = "math"
     cpu_s: Annotated[float, Field(gt=0)] = 3.0
@@ -85,23 +77,26 @@ class Math(Verifier):
 
     def _check_golds(self, golds: Iterable[str]) -> dict[str, str]:
         """Why each gold cannot be judged against, "" if it can; what breaks the grader alone is none."""
-        reasons = dict.fromkeys(golds, "")
-        questions: list[Question] = [(gold, None) for gold in reasons if not _INTEGER.fullmatch(gold)]
-        for (gold, _), fate in self._ask(questions).items():
-            reasons[gold] = {"equal": "", "wall": "grader_timeout"}.get(fate, "unparseable_gold")
+        reasons = {gold: "unparseable_gold" if is_prose(gold) else "" for gold in golds}
+        open_golds = {
+            gold: (measure(gold)[0], None)
+            for gold, reason in reasons.items()
+            if not reason and not is_understood(gold)
+        }
+        fates = self._ask(list(open_golds.values()))
+        for gold, question in open_golds.items():
+            reasons[gold] = {"equal": "", "wall": "grader_timeout"}.get(fates[question], "unparseable_gold")
         return reasons
 
-    def _compare(self, pairs: Sequence[tuple[str, str]]) -> dict[Question, str]:
-        """Reason of each pair; sympy sees only what text and integers leave open."""
-        reasons: dict[Question, str] = {}
-        for pair in pairs:
-            gold, answer = pair
-            if gold == answer:
-                reasons[pair] = "correct"
-            elif _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
-                reasons[pair] = "correct" if _integer(gold) == _integer(answer) else "wrong"
-        fates = self._ask([pair for pair in dict.fromkeys(pairs) if pair not in reasons])
-        return reasons | {pair: _REASONS[fate] for pair, fate in fates.items()}
+    def _compare(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Reason of each pair; sympy sees only what the rules leave open."""
+        decisions = {pair: decide(*pair) for pair in dict.fromkeys(pairs)}
+        questions = {pair: left for pair, left in decisions.items() if not isinstance(left, bool)}
+        fates = self._ask(list(dict.fromkeys(questions.values())))
+        return {
+            pair: _REASONS[fates[questions[pair]]] if pair in questions else "correct" if found else "wrong"
+            for pair, found in decisions.items()
+        }
 
     def _ask(self, questions: Sequence[Question]) -> dict[Question, str]:
         """Fate of each question: "equal", "different" or the cause of a Failure; remembered, "wall" aside."""
@@ -110,7 +105,9 @@ class Math(Verifier):
         open_questions = [q for q in questions if q not in fates]
         if not open_questions:
             return fates
-        pool = shared(comparer, workers=self.workers, cpu_s=self.cpu_s, memory_gib=self.memory_gib)
+        pool = shared(
+            comparer, workers=self.workers, cpu_s=self.cpu_s, memory_gib=self.memory_gib, forks=True
+        )
         if len(_memo) > _MEMO_ROWS:
             _memo.clear()
         for question, result in zip(open_questions, pool.map(open_questions), strict=True):
@@ -131,61 +128,11 @@ _REASONS = {
 }
 
 
-def readable(written: str | None) -> str | None:
-    r"""An answer as math-verify reads it best: without delimiters, thin spaces, a full stop or e-notation.
-
-    None for what no answer looks like: blank, over MAX_CHARS, or with unbalanced braces (`7} \boxed{8` would
-    end our box and open another).
-    """
-    if written is None or len(written) > MAX_CHARS:
-        return None
-    found = text.normalise(text.last_boxed(written) or written)
-    for pattern, replacement in _REWRITES:
-        found = pattern.sub(replacement, found)
-    found = re.sub(r"(?<=[^.\s])\.$", "", found.strip())
-    return found if found and _balanced(found) else None
-
-
-def _balanced(expression: str) -> bool:
-    depth = 0
-    for brace in re.findall(r"\\.|[{}]", expression):
-        depth += {"{": 1, "}": -1}.get(brace, 0)
-        if depth < 0:
-            return False
-    return depth == 0
-
-
-def _integer(written: str) -> int:
-    return int(written.replace(",", ""))
-
-
 def _complaint(written: str | None, gold: str | None, reasons: dict[str, str]) -> str | None:
     if written is None:
         return NO_ANSWER_IN_IT
     if gold and not reasons[gold]:
         return None
+    if gold and is_prose(gold):
+        return f"{written[:80]!r} is a sentence, not an answer that could be compared"
     return f"math-verify cannot read {(gold or written)[:80]!r}, or does not find it equal to itself"
-
-
-def comparer() -> Callable[[Sequence[str | None]], bool]:
-    """What a worker serves: are gold and answer equal; without an answer, does the gold equal itself."""
-    import logging
-    from functools import lru_cache
-
-    from math_verify import parse, verify
-
-    # It warns that its own time limits are off; the pool's replace them.
-    logging.getLogger("math_verify").setLevel(logging.ERROR)
-
-    @lru_cache(maxsize=1024)
-    def read(expression: str) -> tuple[Any, ...]:
-        return tuple(parse(rf"\boxed{{{expression}}}", fallback_mode="no_fallback", parsing_timeout=None))
-
-    def compare(question: Sequence[str | None]) -> bool:
-        gold, answer = question
-        expected = list(read(gold or ""))
-        given = expected if answer is None else list(read(answer))
-        return bool(verify(expected, given, timeout_seconds=None))
-
-    compare(["\\frac{1}{2}", "0.5"])  # sympy imports parts of itself late; not on an item's time
-    return compare

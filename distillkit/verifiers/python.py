@@ -5,9 +5,7 @@ It gets a trace as a dict and returns a score in [0, 1], a bool, None for "could
 """
 
 import logging
-import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,18 +14,12 @@ from pydantic import Field
 from distillkit.errors import RecipeError
 from distillkit.pool import Failure, StartError, close_shared, shared
 from distillkit.spec import EXECUTION, SourceFile, file_digest
-from distillkit.trace import REASONS, Trace, Verdict
+from distillkit.trace import Trace, Verdict
 from distillkit.verifiers.base import Answered, Verifier
+from distillkit.verifiers.grader import CAUSES, row_of, scored
 from distillkit.worker import user_function
 
 log = logging.getLogger(__name__)
-
-_CAUSES = {
-    "raised": "grader_crashed",
-    "died": "grader_crashed",
-    "cpu": "grader_timeout",
-    "wall": "grader_timeout",
-}
 
 
 class Python(Verifier):
@@ -52,7 +44,7 @@ class Python(Verifier):
         return super().answer(trace) or trace.response.strip() or None
 
     def judge(self, answered: Sequence[Answered]) -> list[Verdict]:
-        results = self._call([_row(trace, answer) for trace, answer in answered])
+        results = self._call([row_of(trace, answer) for trace, answer in answered])
         crashes = [result.detail for result in results if isinstance(result, Failure)]
         if crashes:
             log.warning("%s: failed on %d of %d rows: %s", self.file, len(crashes), len(results), crashes[0])
@@ -68,7 +60,7 @@ class Python(Verifier):
             RecipeError: there is no such function, it fails on the row, or returns what is no score.
         """
         answer = self.answer(trace) or ""
-        [result] = self._call([_row(trace, answer)])
+        [result] = self._call([row_of(trace, answer)])
         if isinstance(result, Failure):
             raise RecipeError(f"{self.file}: {self.function}() failed on {trace.id}: {result.detail}")
         return _verdict(result, answer)
@@ -94,53 +86,8 @@ def grader(file: str, function: str, digest: str) -> Callable[[dict[str, Any]], 
     return lambda row: scored(grade(row))
 
 
-def scored(returned: Any) -> tuple[float | None, str]:
-    """Score and reason of what a user's function returned.
-
-    None means that it could not judge; 1 is correct, 0 wrong, and what is in between partial.
-
-    Raises:
-        TypeError: for any other type, with what is allowed.
-        ValueError: for a score outside of [0, 1], or a reason that is unknown or means another score.
-    """
-    reason = None
-    if isinstance(returned, dict):
-        if not {"score"} <= returned.keys() <= {"score", "reason"}:
-            raise ValueError(f"returned a dict with {sorted(returned)}; give score and, if you like, reason")
-        returned, reason = returned["score"], returned.get("reason")
-    if returned is not None and not isinstance(returned, numbers.Real):
-        name = type(returned).__name__
-        raise TypeError(f"returned {name}; return a number, a bool, None or {{'score': ..., 'reason': ...}}")
-    score = None if returned is None else float(returned)
-    if score is not None and not 0 <= score <= 1:
-        raise ValueError(f"returned the score {score}; it must lie in [0, 1]")
-    return score, _checked_reason(score, reason)
-
-
-def _checked_reason(score: float | None, reason: str | None) -> str:
-    if reason is None:
-        return {None: "judge_unavailable", 0.0: "wrong", 1.0: "correct"}.get(score, "partial")
-    allowed = [word for word in REASONS if _fits(score, word)]
-    if reason not in allowed:
-        raise ValueError(f"returned the reason {reason!r} with the score {score}; use {', '.join(allowed)}")
-    return reason
-
-
-def _fits(score: float | None, reason: str) -> bool:
-    if reason == "partial":
-        return score is not None and 0 < score < 1
-    return REASONS[reason] == score
-
-
-def _row(trace: Trace, answer: str) -> dict[str, Any]:
-    """What the function sees; telemetry differs from run to run and stays out."""
-    row = asdict(trace) | {"prompt": trace.prompt, "answer": answer}
-    del row["telemetry"]
-    return row
-
-
 def _verdict(result: Any, answer: str) -> Verdict:
     if isinstance(result, Failure):
-        return Verdict.of(_CAUSES[result.cause], answer)
+        return Verdict.of(CAUSES[result.cause], answer)
     score, reason = result
     return Verdict(score, reason, answer)

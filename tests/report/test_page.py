@@ -222,5 +222,16 @@ def test_seeds_have_pages_of_their_own_and_stand_side_by_side(world: Any, tmp_pa
     assert "41.0 s in all" in text
 
 
+def test_a_learned_judge_is_named(world: Any, tmp_path: Path, text: str) -> None:
+    run, store = copied(world, tmp_path)
+    manifest = store.artifacts / world.artifacts["judged"].path.name / "manifest.json"
+    told = json.loads(manifest.read_text("utf-8"))
+    told["summary"] = {"learned": True, "judges": {"essay": "judge"}}
+    manifest.write_text(json.dumps(told), "utf-8")
+    sentence = "Verdicts of a learned model, which can be gamed: essay (judge)."
+    assert sentence in write_report(run, store).read_text("utf-8")
+    assert sentence not in text
+
+
 def test_times_are_those_of_the_run(text: str) -> None:
     assert re.search(r"started \d{4}-\d\d-\d\d \d\d:\d\d UTC · 20\.5 s in all", text)

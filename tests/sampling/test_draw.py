@@ -132,7 +132,7 @@ for trace in draw(sampling, Model("toy:base", str(BASE), "content"), problems, 8
 
 def test_sigkill_in_the_middle_loses_and_repeats_nothing(whole, tmp_path):
     _, traces = whole
-    package = str(Path(__file__).parents[1])
+    package = str(Path(__file__).parents[2])
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, package, str(tmp_path)],
         stdout=subprocess.PIPE,

@@ -1,0 +1,374 @@
+"""Completions from OpenAI-compatible servers: `vllm serve`, SGLang, DeepSeek, OpenRouter, OpenAI and their like.
+
+Requests go to whichever server has room (endpoint_lane), and again where one failed. A request that fails for good
+is a row with its reason; a setup that cannot work (a refused key, a model that is not there, reasoning that is kept
+back) is one error at the first answers, before it is paid for ten thousand times.
+"""
+
+import asyncio
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from distillkit.artifact import Model
+from distillkit.engines.base import (
+    Completion,
+    Engine,
+    Feed,
+    Parameters,
+    Request,
+    load_tokenizer,
+    require_context,
+)
+from distillkit.engines.endpoint_answer import Answer, BadAnswer, read
+from distillkit.engines.endpoint_batch import LARGEST, Desk
+from distillkit.engines.endpoint_lane import Lane, Lanes, pause_s
+from distillkit.engines.endpoint_opening import NO_REASONING, Opening
+from distillkit.engines.endpoint_price import Priced
+from distillkit.engines.endpoint_request import PATHS, Wording
+from distillkit.engines.endpoint_server import Server, Trouble
+from distillkit.engines.stream import Stream
+from distillkit.errors import EngineError, MissingError, RecipeError
+from distillkit.spec import EXECUTION, digest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+LONG_PROMPT = 1000
+"""Tokens."""
+REFUSALS = 40
+"""So often may a request meet a busy server; to be refused costs nothing, so it is no try."""
+GREETINGS = 3
+
+
+# The base has a plain None of this name, for every engine that costs nothing; pydantic warns of what is meant.
+warnings.filterwarnings("ignore", 'Field name "max_cost" in "EndpointEngine"', UserWarning)
+
+
+class EndpointEngine(Priced, Wording, Engine):
+    """One model behind one or several URLs."""
+
+    kind: Literal["endpoint"] = "endpoint"
+    base_urls: Annotated[list[str], EXECUTION, Field(min_length=1)]
+    """Servers of one and the same model, up to and with /v1 (https://api.deepseek.com/v1)."""
+    require_reasoning: Annotated[bool, EXECUTION] = True
+    """Refuse a provider that keeps the reasoning back: a student learns from nothing else. (api: chat)"""
+    api_key_env: Annotated[str | None, EXECUTION] = None
+    """Name of the environment variable with the key; left out: no key is sent."""
+    concurrency: Annotated[int, EXECUTION, Field(ge=1, le=1000)] = 128
+    """Most requests in flight at each URL; fewer where the server has too much."""
+    timeout_s: Annotated[float, EXECUTION, Field(gt=0)] = 1800.0
+    """Longest that one answer may take: long reasoning takes minutes, and a hung connection never ends."""
+    tries: Annotated[int, EXECUTION, Field(ge=1)] = 6
+    """So often is a request sent when servers break; then it is a row with the last reason."""
+    patience_s: Annotated[float, EXECUTION, Field(gt=0)] = 600.0
+    """Give up when no server has answered anything for so long (and for timeout_s)."""
+    max_cost: Annotated[float | None, EXECUTION, Field(gt=0)] = None  # type: ignore[misc]
+    """Nothing more is asked once a draw has cost so much; what is in flight then is still paid and kept."""
+    poll_s: Annotated[float, EXECUTION, Field(gt=0)] = 30.0
+    """How often to look after a batch."""
+
+    @field_validator("base_urls")
+    @classmethod
+    def _whole_urls(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", url):
+                raise ValueError("a base URL reads https://host/v1 or http://host:port/v1, and holds no key")
+        return [url.rstrip("/") for url in urls]
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _only_a_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
+            raise ValueError("write the name of an environment variable, never the key itself")
+        return name
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.max_cost is not None and self.prices is None:
+            raise ValueError("max_cost needs prices: {input: ..., output: ...} per million tokens")
+        if self.batch and len(self.base_urls) > 1:
+            raise ValueError("batch: true takes one base URL, the provider's")
+        return self
+
+    @property
+    def needs_model(self) -> bool:  # type: ignore[override]
+        """Only to render prompts."""
+        return self.api == "completions"
+
+    @property
+    def continues(self) -> bool:  # type: ignore[override]
+        """Only a prompt that is rendered here can end in the middle of an answer."""
+        return self.api == "completions"
+
+    @property
+    def model_name(self) -> str:
+        return self.served_model
+
+    def tokenizer(self, model: Model | None) -> "PreTrainedTokenizerBase | None":
+        return load_tokenizer(model) if self.api == "completions" and model is not None else None
+
+    def check(self) -> None:
+        self._key()
+
+    def _key(self) -> str:
+        """The key, never to be shown. Raises MissingError."""
+        if self.api_key_env is None:
+            return "EMPTY"
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key:
+            raise MissingError(
+                f"engine endpoint: the environment has no {self.api_key_env}; export {self.api_key_env}=..."
+            )
+        return key
+
+    @contextmanager
+    def open(
+        self, model: Model | None, tokenizer: "PreTrainedTokenizerBase | None"
+    ) -> Iterator["EndpointSession"]:
+        key = self._key()
+        with Stream() as stream:
+            servers = [Server.at(url, key, self.timeout_s) for url in self.base_urls]
+            try:
+                reached = stream.run(_greet(self, servers))
+                lanes = [Lane(server, self.concurrency) for server in servers]
+                for lane, there in zip(lanes, reached, strict=True):
+                    if not there:
+                        lane.rest(stream.loop.time())
+                yield EndpointSession(self, stream, Lanes(lanes), tokenizer)
+            finally:
+                stream.run(_close(servers))
+
+
+async def _greet(engine: EndpointEngine, servers: list[Server]) -> list[bool]:
+    """Which servers are there; raises MissingError where none is, or one refuses the key."""
+    reached = await asyncio.gather(*(_reach(engine, server) for server in servers))
+    if not any(reason is None for reason in reached):
+        told = "; ".join(f"{s.host}: {reason}" for s, reason in zip(servers, reached, strict=True))
+        raise MissingError(f"engine endpoint: no server answers ({told}); start it, or correct base_urls")
+    return [reason is None for reason in reached]
+
+
+async def _reach(engine: EndpointEngine, server: Server) -> str | None:
+    """Why a server cannot be reached, None where it can."""
+    for attempt in range(1, GREETINGS + 1):
+        try:
+            await server.greet(engine.served_model)
+        except Trouble as trouble:
+            if trouble.status == 401:
+                raise key_refused(engine, server, 401) from None
+            if trouble.status is not None:  # it has no list, or keeps it from this key: it is there
+                return None
+            reason = str(trouble)
+            if attempt < GREETINGS:
+                await asyncio.sleep(pause_s(attempt))
+        else:
+            return None
+    return reason
+
+
+async def _close(servers: list[Server]) -> None:
+    for server in servers:
+        await server.client.close()
+
+
+def key_refused(engine: EndpointEngine, server: Server, status: int) -> MissingError:
+    """The error for a server that does not let us in; what it said may repeat the key."""
+    name = engine.api_key_env
+    get = f"export {name}=... with one that it takes" if name else "write api_key_env: NAME_OF_THE_VARIABLE"
+    return MissingError(f"engine endpoint: {server.host} refuses the key ({status}); {get}")
+
+
+@dataclass
+class EndpointSession:
+    """Servers that were greeted."""
+
+    engine: EndpointEngine
+    stream: Stream
+    lanes: Lanes
+    tokenizer: "PreTrainedTokenizerBase | None"
+    opening: Opening = field(default_factory=Opening)
+    silent_since: float | None = None
+    """Of the first failure that no answer has followed."""
+
+    def generate(self, feed: Feed, parameters: Parameters) -> Iterator[tuple[Request, Completion]]:
+        self._require_context(parameters)
+        if self.engine.batch:
+            yield from self._handed_in(feed, parameters)
+        else:
+            whole = sum(lane.ceiling for lane in self.lanes.lanes)
+            # A few more than fly, so that the next one stands at the door while the last one is recorded.
+            window = whole + max(8, whole // 8)
+            yield from self.stream.map(lambda request: self._complete(request, parameters), feed, window)
+        if self.opening.unreasoned:
+            raise self._hidden(NO_REASONING)
+
+    def _handed_in(self, feed: Feed, parameters: Parameters) -> Iterator[tuple[Request, Completion]]:
+        """By the batch API of the one server."""
+        engine, [lane] = self.engine, self.lanes.lanes
+        mark = digest([engine.key(), asdict(parameters)])
+        desk = Desk(lane.server, PATHS[engine.api], mark, engine.poll_s)
+
+        async def complete(request: Request) -> Completion:
+            self.opening.begin(request.problem_id)
+            body = engine.body(request, parameters, lane.server, self.tokenizer)
+            if isinstance(body, Completion):
+                return body
+            told = {"host": lane.server.host, "tries": 1}
+            try:
+                outcome = await desk.answer(request.key, body)
+            except Trouble as trouble:
+                raise self._no_batch(lane.server, trouble) from None
+            if isinstance(outcome, Answer):
+                return self.row(request, outcome, told)
+            return self.failed(request, outcome, told)
+
+        # What is handed in cannot be stopped: with a limit, no more at once than will surely stay below it.
+        dearest = engine.cost(LONG_PROMPT, parameters.max_tokens)
+        window = max(1, int(engine.max_cost / dearest)) if engine.max_cost and dearest else LARGEST
+        yield from self.stream.map(complete, feed, min(window, LARGEST))
+
+    def _no_batch(self, server: Server, trouble: Trouble) -> RecipeError | MissingError | EngineError:
+        if trouble.status in (401, 403):
+            return key_refused(self.engine, server, trouble.status)
+        if trouble.unpaid or trouble.busy or trouble.broken:
+            return EngineError(
+                f"{server.host}: batches cannot be handed in or fetched ({trouble}); run again"
+            )
+        return RecipeError(f"engine endpoint: {server.host} takes no batches ({trouble}); write batch: false")
+
+    def _require_context(self, parameters: Parameters) -> None:
+        for lane in self.lanes.lanes:
+            if lane.server.context is not None:
+                require_context(lane.server.context, parameters.max_tokens, self.engine.served_model)
+
+    async def _complete(self, request: Request, parameters: Parameters) -> Completion:
+        """Ask until there is an answer, or a reason why there is none."""
+        began = time.monotonic()
+        self.opening.begin(request.problem_id)
+        faults = refusals = 0
+        avoid: Lane | None = None
+        while True:
+            lane = await self.lanes.enter(avoid)
+            try:
+                body = self.engine.body(request, parameters, lane.server, self.tokenizer)
+                if isinstance(body, Completion):
+                    return body
+                outcome = await self._ask(lane, body)
+            finally:
+                self.lanes.leave(lane)
+            told = {"host": lane.server.host, "tries": faults + refusals + 1}
+            if isinstance(outcome, Answer):
+                told["latency_s"] = round(time.monotonic() - began, 3)
+                return self.row(request, outcome, told)
+            faults, refusals = faults + (not outcome.busy), refusals + outcome.busy
+            if not (outcome.busy or outcome.broken) or faults == self.engine.tries or refusals == REFUSALS:
+                return self.failed(request, outcome, told)
+            avoid = lane
+            if outcome.wait_s is None:
+                await asyncio.sleep(pause_s(faults + refusals))
+
+    async def _ask(self, lane: Lane, body: dict[str, Any]) -> Answer | Trouble:
+        """One try, and what it says of the server."""
+        loop = asyncio.get_running_loop()
+        sent = loop.time()
+        try:
+            answer = read(await lane.server.ask(PATHS[self.engine.api], body, self.engine.timeout_s))
+        except BadAnswer as bad:
+            trouble = Trouble(str(bad), bad.status)
+        except Trouble as found:
+            trouble = found
+        else:
+            self.silent_since = None
+            lane.answer()
+            return answer
+        now = loop.time()
+        if trouble.busy:
+            lane.refuse(now, sent, trouble.wait_s)
+        elif trouble.broken:
+            lane.fail(now, sent)
+        await self._require_hope(lane, trouble, now)
+        return trouble
+
+    async def _require_hope(self, lane: Lane, trouble: Trouble, now: float) -> None:
+        """Raise where no further request would fare better."""
+        server = lane.server
+        if trouble.status == 401 or (trouble.status == 403 and not lane.answered):
+            raise key_refused(self.engine, server, trouble.status)
+        if trouble.unpaid:
+            raise EngineError(
+                f"{server.host}: the account has no credit left ({trouble}); top it up and run again"
+            )
+        if trouble.status == 404 and not lane.answered:
+            raise await self._not_there(server, trouble)
+        if not (trouble.busy or trouble.broken):
+            return
+        patience_s = max(self.engine.patience_s, self.engine.timeout_s)
+        if trouble.wait_s is not None and trouble.wait_s > patience_s:
+            raise EngineError(
+                f"{server.host}: asks to wait {trouble.wait_s:,.0f} s ({trouble}); run again then"
+            )
+        self.silent_since = now if self.silent_since is None else self.silent_since
+        if now - self.silent_since > patience_s:
+            raise EngineError(
+                f"no server has answered for {now - self.silent_since:,.0f} s; the last said: {trouble} "
+                f"({server.host}); run again when it is well"
+            )
+
+    async def _not_there(self, server: Server, trouble: Trouble) -> RecipeError:
+        """The error for a model, or a path, that the server does not have."""
+        try:
+            names = [str(each.get("id")) for each in await server.models()]
+        except Trouble:
+            names = []
+        served = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        mend = f"it serves: {served}" if names else "base_urls mostly end in /v1"
+        return RecipeError(
+            f"engine endpoint: {server.url} does not serve {self.engine.served_model} ({trouble}); {mend}"
+        )
+
+    def row(self, request: Request, answer: Answer, told: dict[str, Any]) -> Completion:
+        """The completion of an answer, with what it cost. Raises RecipeError where the reasoning is kept back."""
+        engine, completion = self.engine, answer.completion
+        found = completion.telemetry
+        cost = engine.cost(
+            completion.prompt_tokens or 0, completion.completion_tokens or 0, found.get("cached_tokens", 0)
+        )
+        cost = found.get("billed") if cost is None else cost
+        told = {"engine": "endpoint", "seed_sent": engine.seed == "send"} | told | found
+        told |= {"cost": cost} if cost is not None else {}
+        told.pop("billed", None)
+        missing = answer.reasoned is False and completion.finish_reason != "error"
+        if engine.require_reasoning and missing and answer.reasoning_tokens:
+            raise self._hidden(f"it counts {answer.reasoning_tokens} reasoning tokens and sends none of them")
+        fault = NO_REASONING if engine.require_reasoning and missing else None
+        if self.opening.end(request.problem_id, fault):
+            raise self._hidden(NO_REASONING)
+        return replace(completion, telemetry=told)
+
+    def _hidden(self, how: str) -> RecipeError:
+        return RecipeError(
+            f"engine endpoint: {self.engine.served_model} keeps its reasoning back: {how}; take a model or provider "
+            "that shows it (extra_body may ask for it), or write require_reasoning: false"
+        )
+
+    def failed(self, request: Request, trouble: Trouble, told: dict[str, Any]) -> Completion:
+        """The row of a request that has no answer. Raises RecipeError where no request gets any."""
+        refused = not (trouble.busy or trouble.broken)
+        # The same but for numbers: each prompt is another number of tokens too long.
+        fault = re.sub(r"\d+", "0", str(trouble))
+        if refused and self.opening.end(request.problem_id, fault):
+            raise RecipeError(
+                f"engine endpoint: {told['host']} refuses every request ({trouble}); correct the stage or extra_body"
+            )
+        lasting = refused and self.opening.over
+        told = {"engine": "endpoint", **told} | ({} if lasting else {"retry": True})
+        error = f"{trouble}" if refused else f"{trouble} ({told['tries']} tries)"
+        return Completion("", "error", error=error, telemetry=told)

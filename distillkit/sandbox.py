@@ -1,0 +1,433 @@
+"""A box for code that nobody trusts: bubblewrap around a Python, with limits. All of it is on this page.
+
+Inside there is no network, home, environment, token or other process; /usr, the interpreter and declared packages
+are read-only, /tmp and /dev/shm small and gone afterwards. bubblewrap is never started by root (that leaves
+/proc/sys writable): root drops to a user of its own first. What RSS cannot see (memfd, System V memory) and what no
+program under test needs (ptrace, bpf, io_uring, mounts ...) is refused by a system call filter, so that a watchdog
+on the resident memory of all processes bounds memory with no control group at hand.
+"""
+
+import marshal
+import os
+import platform
+import resource
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import CodeType
+from typing import Literal
+
+from distillkit.errors import MissingError
+
+Level = Literal["bubblewrap", "none"]
+"""How far code is kept from the machine; "none" is a plain process of the caller's with limits on itself."""
+
+_MIB = 2**20
+_FIRST_UID = 64000  # up to 64999: no distribution gives these to anybody
+_WATCH_S = 0.05
+_SITE = "/site"
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# Limits first, then the modules that the parent sends, then main() of the last one. -c keeps it off the disk.
+_BOOT = """
+import marshal, os, resource, sys, types
+def read(size):
+    parts = []
+    while size:
+        part = os.read(0, min(size, 1 << 20))
+        if not part:
+            os._exit(0)
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+limits, site, modules = marshal.loads(read(int.from_bytes(read(4), "big")))
+for kind, value in limits:
+    resource.setrlimit(kind, (value, value))
+sys.path += site
+for name, code in modules:
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(code, module.__dict__)
+    parent, _, last = name.rpartition(".")
+    setattr(sys.modules.setdefault(parent, types.ModuleType(parent)), last, module)
+module.main()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one box may use; the kernel enforces all but `memory_mib` of the whole box (the watchdog does)."""
+
+    cpu_s: int = 60
+    """CPU seconds of each process."""
+    memory_mib: int = 1024
+    """Address space of each process, and resident memory of all of them together."""
+    processes: int = 16
+    """Processes and threads; at level "none" not limited (the count would hold the caller's own)."""
+    open_files: int = 64
+    file_mib: int = 16
+    """Size of one file."""
+    tmp_mib: int = 64
+    """Size of /tmp."""
+
+
+class BoxError(Exception):
+    """A box gave no answer: "wall" (not in time), "memory" (more than its limit) or "died" (it ended)."""
+
+    def __init__(self, cause: Literal["wall", "memory", "died"]) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class Box:
+    """A running program in a sandbox, and frames (bytes) to and from it. For one thread at a time.
+
+    Args:
+        modules: (name, code) in the order in which they import each other; `main()` of the last one is run. It finds
+            `distillkit`-style names of earlier ones in sys.modules, and speaks frames on descriptors 0 and 1.
+        site: files and folders that it may import besides the standard library.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[tuple[str, CodeType]],
+        limits: Limits,
+        level: Level = "bubblewrap",
+        site: Sequence[Path] = (),
+        errors: int = subprocess.DEVNULL,
+    ) -> None:
+        self._limits, self._unread, self.ended = limits, bytearray(), False
+        boxed = level == "bubblewrap"
+        as_root = boxed and os.geteuid() == 0
+        filter_read = _pipe_holding(_system_call_filter()) if boxed else None
+        try:
+            self.process = subprocess.Popen(
+                _bubblewrap(limits, site, filter_read) if filter_read else _python(sys.executable),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                bufsize=0,
+                env={}
+                if boxed
+                else _ENVIRONMENT,  # not even bubblewrap itself: /proc/1/environ shows its own
+                cwd="/",
+                start_new_session=True,
+                pass_fds=[filter_read] if filter_read else [],
+                user=_uid() if as_root else None,
+                group=_uid() if as_root else None,
+                extra_groups=[] if as_root else None,
+            )
+        finally:
+            if filter_read:
+                os.close(filter_read)
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+        found = [_SITE] if boxed else sorted({str(path.parent) for path in site})
+        start = (_kernel_limits(limits, boxed), found if site else [], list(modules))
+        self._first: bytes | None = marshal.dumps(start)
+
+    def send(self, frame: bytes, until: float) -> None:
+        """Hand over one frame before `until` (monotonic seconds), or raise BoxError."""
+        if self.ended:
+            raise BoxError("died")
+        parts = [self._first, frame] if self._first is not None else [frame]
+        self._first = None
+        rest = memoryview(b"".join(len(part).to_bytes(4, "big") + part for part in parts))
+        while rest:
+            self._await(self._in, select.POLLOUT, until)
+            try:
+                rest = rest[os.write(self._in, rest) :]
+            except BrokenPipeError:
+                raise self._end("died") from None
+
+    def receive(self, until: float, max_bytes: int = 32 * _MIB) -> bytes:
+        """The next frame from it, or BoxError; a frame longer than `max_bytes` counts as its death."""
+        if self.ended:
+            raise BoxError("died")
+        size = int.from_bytes(self._read(4, until), "big")
+        if size > max_bytes:
+            raise self._end("died")
+        return self._read(size, until)
+
+    def _read(self, size: int, until: float) -> bytes:
+        while len(self._unread) < size:
+            self._await(self._out, select.POLLIN, until)
+            data = os.read(self._out, 1 << 20)
+            if not data:
+                raise self._end("died")
+            self._unread += data
+        frame = bytes(self._unread[:size])
+        del self._unread[:size]
+        return frame
+
+    def _await(self, descriptor: int, event: int, until: float) -> None:
+        """Wait for a pipe; every _WATCH_S the memory of the whole box is looked at."""
+        poll = select.poll()
+        poll.register(descriptor, event)
+        while not poll.poll(max(0.0, min(_WATCH_S, until - time.monotonic())) * 1000):
+            if sum(map(_resident_mib, _descendants(self.process.pid))) > self._limits.memory_mib:
+                raise self._end("memory")
+            if time.monotonic() > until:
+                raise self._end("wall")
+
+    def _end(self, cause: Literal["wall", "memory", "died"]) -> BoxError:
+        self.close()
+        return BoxError(cause)
+
+    def kill(self) -> None:
+        """Kill everything in it: the process namespace dies with its bubblewrap."""
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Kill it and wait for its end. Idempotent."""
+        self.ended = True
+        self.kill()
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
+
+    def __enter__(self) -> "Box":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def probe(level: Level = "bubblewrap") -> str:
+    """What this machine can do, found by a real run of a program in a box; cached for the process.
+
+    Raises MissingError where it cannot, with what to do.
+    """
+    if level == "none":
+        return "none: candidates run as plain processes of yours"
+    return _probe()
+
+
+@cache
+def _probe() -> str:
+    hello = compile(
+        "import os, sys\ndef main():\n text = f'Python {sys.version.split()[0]}'.encode()\n"
+        " os.write(1, len(text).to_bytes(4, 'big') + text)\n",
+        "hello",
+        "exec",
+    )
+    box = Box([("hello", hello)], Limits(), errors=subprocess.PIPE)
+    try:
+        box.send(b"", time.monotonic() + 30)
+        python = box.receive(time.monotonic() + 30).decode()
+    except BoxError as error:
+        assert box.process.stderr is not None
+        said = box.process.stderr.read().decode(errors="replace").strip().splitlines()
+        raise MissingError(
+            f"bubblewrap does not work on this machine: {(said or [error.cause])[-1]}; allow unprivileged user "
+            "namespaces (in a container: --security-opt seccomp=unconfined and an unmasked /proc), or run untrusted "
+            "code without protection by `sandbox: none` on the verifier and `run --trust`"
+        ) from None
+    finally:
+        box.close()
+        if box.process.stderr:
+            box.process.stderr.close()
+    user = f"dropped from root to uid {_uid()}" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+    version = subprocess.run(
+        [_program(), "--version"], capture_output=True, text=True, check=False
+    ).stdout.split()
+    return f"bubblewrap {version[-1] if version else '?'}, {python}, {user}"
+
+
+def _bubblewrap(limits: Limits, site: Sequence[Path], filter_read: int) -> list[str]:
+    python = interpreter()
+    prefix = str(python.parent.parent)
+    command = [
+        _program(),
+        "--unshare-all",
+        "--unshare-user",
+        "--disable-userns",
+        "--die-with-parent",
+        "--new-session",
+    ]
+    command += ["--clearenv", "--cap-drop", "ALL", "--seccomp", str(filter_read), "--hostname", "sandbox"]
+    for name, value in _ENVIRONMENT.items():
+        command += ["--setenv", name, value]
+    command += ["--ro-bind", "/usr", "/usr"]
+    for name in ("/bin", "/lib", "/lib64", "/sbin"):
+        path = Path(name)
+        if path.is_symlink():
+            command += ["--symlink", str(path.readlink()), name]
+        elif path.is_dir():
+            command += ["--ro-bind", name, name]
+    command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    if not prefix.startswith("/usr"):
+        command += ["--ro-bind", prefix, prefix]
+    for folder in _undeclared_packages(prefix):  # hidden, so that only declared packages can be found
+        command += ["--tmpfs", folder, "--remount-ro", folder]
+    for path in site:
+        command += ["--ro-bind", str(path), f"{_SITE}/{path.name}"]
+    command += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    command += ["--size", str(limits.tmp_mib * _MIB // 2), "--tmpfs", "/dev/shm"]
+    command += [
+        "--size",
+        str(limits.tmp_mib * _MIB),
+        "--tmpfs",
+        "/tmp",
+        "--chdir",
+        "/tmp",
+        "--remount-ro",
+        "/",
+    ]
+    return [*command, "--", *_python(str(python))]
+
+
+def _python(executable: str) -> list[str]:
+    """No site, no user site, no safe-path surprises, no .pyc; not -I, which would ignore PYTHONHASHSEED."""
+    return [executable, "-sSPB", "-c", _BOOT]
+
+
+def _kernel_limits(limits: Limits, boxed: bool) -> list[tuple[int, int]]:
+    """(resource, value), set as hard limits by the box itself before any other code of it."""
+    return [
+        (resource.RLIMIT_AS, limits.memory_mib * _MIB),
+        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_FSIZE, limits.file_mib * _MIB),
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_CORE, 0),
+        *([(resource.RLIMIT_NPROC, limits.processes)] if boxed else []),
+    ]
+
+
+@cache
+def _program() -> str:
+    found = shutil.which("bwrap")
+    if found is None:
+        raise MissingError(
+            "the sandbox for untrusted code needs bubblewrap; install it: apt install bubblewrap (or dnf, pacman)"
+        )
+    return found
+
+
+def _uid() -> int:
+    """The user that root drops to: one per process of ours, so that nobody shares its process count."""
+    return _FIRST_UID + os.getpid() % 1000
+
+
+@cache
+def interpreter() -> Path:
+    """The base interpreter (not the virtual environment's link), or the system's of the same version."""
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    tried = [Path(sys.base_prefix).resolve() / "bin" / name, Path("/usr/bin") / name]
+    for path in tried:
+        if path.exists() and readable_inside(path):
+            return path
+    raise MissingError(
+        f"{tried[0]}: the sandbox's unprivileged user cannot read this interpreter, and there is no {tried[1]}; "
+        f"install {name} for all users (apt install {name}) or run distillkit as a normal user"
+    )
+
+
+def readable_inside(path: Path) -> bool:
+    """Whether the user that the sandbox runs as can read a file or folder."""
+    if os.geteuid() != 0:
+        return os.access(path, os.R_OK)
+    folders = all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
+    return folders and bool(path.stat().st_mode & 0o004)
+
+
+def _undeclared_packages(prefix: str) -> Iterator[str]:
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for root in {prefix, "/usr", "/usr/local"}:
+        for folder in (
+            f"lib/{version}/site-packages",
+            f"lib/{version}/dist-packages",
+            "lib/python3/dist-packages",
+        ):
+            if Path(root, folder).is_dir():
+                yield f"{root}/{folder}"
+
+
+# Numbers of the refused calls on (x86_64, aarch64). They hold memory that no process's size shows (memfd_create,
+# memfd_secret, shmget, msgget), reach into other processes or the kernel, or make namespaces and mounts.
+_REFUSED = {
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+    "msgget": (68, 186),
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "pidfd_getfd": (438, 438),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "io_uring_setup": (425, 425),
+    "syslog": (103, 116),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "fsopen": (430, 430),
+    "open_tree": (428, 428),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "open_by_handle_at": (304, 265),
+}
+_SOCKET = (41, 198)
+_FAMILIES = (1, 2, 10)  # UNIX and INET, which the network namespace holds; not vsock, which reaches the hypervisor
+_MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+
+
+@cache
+def _system_call_filter() -> bytes:
+    """A classic BPF program: EPERM for the refused calls, death for those of another architecture (32 bit).
+
+    Source: Linux, Documentation/userspace-api/seccomp_filter.rst.
+    """
+    if platform.machine() not in _MACHINES:
+        raise MissingError(f"the sandbox knows no system call numbers of {platform.machine()}; use x86_64 or aarch64")
+    column, architecture = _MACHINES[platform.machine()]
+    load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06  # BPF_LD | ABS, BPF_JEQ, BPF_JGE, BPF_RET
+    allow, refuse, kill = (give, 0, 0, 0x7FFF0000), (give, 0, 0, 0x00050001), (give, 0, 0, 0x80000000)
+    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), kill, (load, 0, 0, 0)]
+    program += [(at_least, 0, 1, 0x40000000), refuse]  # x32: the same calls under other numbers
+    for numbers in _REFUSED.values():
+        program += [(equal, 0, 1, numbers[column]), refuse]
+    program += [(equal, 1, 0, _SOCKET[column]), allow, (load, 0, 0, 16)]  # the first argument
+    for family in _FAMILIES:
+        program += [(equal, 0, 1, family), allow]
+    return b"".join(struct.pack("HBBI", *each) for each in [*program, refuse])
+
+
+def _pipe_holding(data: bytes) -> int:
+    read_end, write_end = os.pipe()
+    os.write(write_end, data)
+    os.close(write_end)
+    return read_end
+
+
+def _descendants(pid: int) -> list[int]:
+    """A process and everything that it started, however often that forked."""
+    found = [pid]
+    for each in found:
+        for task in Path(f"/proc/{each}/task").glob("*/children"):
+            with suppress(OSError):
+                found += [int(child) for child in task.read_text().split()]
+    return found
+
+
+def _resident_mib(pid: int) -> float:
+    """Memory and swap that a process holds; 0 for one that is gone."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith(("VmRSS:", "VmSwap:"))) / 1024
+    return 0.0

@@ -1,0 +1,135 @@
+"""Measure that sampling needs the same memory whatever the number of completions.
+
+Runs `distillkit run` on a recipe that samples with the replay engine, once per size, each with a store of its own:
+the teacher's file is read, every completion is recorded, and all of them become the shards of an artifact. Prints the
+peak memory of the whole process tree (proportional set size) and of its largest process (resident), and the slope
+from the first size to the last, without judging the machine: files live in a temporary folder (TMPDIR; about three
+times the text).
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from bench_quickstart import children, resident_mib
+
+SAMPLES = 8
+"""Completions per problem."""
+MOST_SLOPE = 1.05
+MOST_MIB = 1536.0
+
+
+class Peak(NamedTuple):
+    seconds: float
+    tree_mib: float
+    """Proportional set size of all processes together."""
+    process_mib: float
+    """Resident memory of the largest one."""
+
+
+def write_inputs(folder: Path, completions: int, characters: int) -> Path:
+    """Problems, their recorded completions and a recipe; returns the recipe."""
+    words = [
+        "".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=random.randint(2, 9))) for _ in range(9000)
+    ]
+    text = " ".join(random.choices(words, k=max(10_000, characters)))
+    with (folder / "problems.jsonl").open("w") as problems, (folder / "recorded.jsonl").open("w") as recorded:
+        for problem in range(completions // SAMPLES):
+            prompt = f"What is {problem} + {problem}?"
+            problems.write(json.dumps({"prompt": prompt, "answer": str(2 * problem)}) + "\n")
+            for index in range(SAMPLES):
+                at = random.randrange(len(text) - characters)
+                completion = f"<think>\n{text[at : at + characters]}</think>\n\\boxed{{{2 * problem}}}"
+                row = {"prompt": prompt, "index": index, "completion": completion, "finish_reason": "stop"}
+                recorded.write(json.dumps(row) + "\n")
+    recipe = folder / "memory.yaml"
+    recipe.write_text(
+        f"""name: memory
+stages:
+  - {{name: problems, kind: problems, file: {folder}/problems.jsonl, columns: {{prompt: prompt, reference: answer}}}}
+  - {{name: traces, kind: sample, model: toy:base, n: {SAMPLES}, max_tokens: 64,
+     engine: {{kind: replay, file: {folder}/recorded.jsonl}}}}
+"""
+    )
+    return recipe
+
+
+def largest_mib(pid: int) -> float:
+    """Most that any one process of a tree has had resident so far, in MiB."""
+    found = [0.0]
+    for each in children(pid):
+        try:
+            lines = Path(f"/proc/{each}/status").read_text().splitlines()
+        except OSError:
+            continue
+        found += [int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")]
+    return max(found)
+
+
+def run(recipe: Path, store: Path) -> Peak:
+    """One run in processes of its own."""
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "distillkit", "run", str(recipe), "--store", str(store)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"COLUMNS": "120"})
+    tree, largest = 0.0, 0.0
+    ended = threading.Event()
+
+    def watch() -> None:
+        nonlocal tree, largest
+        while not ended.wait(0.5):
+            tree = max(tree, resident_mib(process.pid))
+            largest = max(largest, largest_mib(process.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    status = process.wait()
+    ended.set()
+    watcher.join()
+    if status:
+        raise SystemExit(f"{' '.join(command)}: exit code {status}")
+    return Peak(time.perf_counter() - started, tree, largest)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="50000,100000,200000", help="completions, separated by commas")
+    parser.add_argument("--chars", type=int, default=20_000, help="characters of a completion")
+    options = parser.parse_args()
+    sizes = [int(size) for size in options.sizes.split(",")]
+    random.seed(0)
+    print(
+        f"sample with the replay engine, {options.chars:,} characters a completion, n {SAMPLES} of a problem"
+    )
+    print(f"{'completions':>12} {'seconds':>9} {'us each':>8} {'tree MiB':>9} {'largest process MiB':>20}")
+    peaks = []
+    for size in sizes:
+        with tempfile.TemporaryDirectory(prefix="bench-memory-") as folder:
+            peak = run(write_inputs(Path(folder), size, options.chars), Path(folder) / "store")
+        peaks.append(peak)
+        each = peak.seconds / size * 1e6
+        print(
+            f"{size:>12,} {peak.seconds:>9.1f} {each:>8.0f} {peak.tree_mib:>9.0f} {peak.process_mib:>20.0f}",
+            flush=True,
+        )
+    for name, values in (
+        ("tree", [peak.tree_mib for peak in peaks]),
+        ("largest process", [peak.process_mib for peak in peaks]),
+    ):
+        slope = values[-1] / values[0]
+        verdict = "holds" if slope <= MOST_SLOPE and max(values) <= MOST_MIB else "MISSED"
+        print(
+            f"{name}: {sizes[-1]:,} / {sizes[0]:,} = {slope:.3f} (bar {MOST_SLOPE}), "
+            f"peak {max(values):,.0f} MiB (bar {MOST_MIB:,.0f}): {verdict}"
+        )
+
+
+if __name__ == "__main__":
+    main()
