@@ -108,9 +108,9 @@ def finished_line(event: Event) -> Text:
     kept, came = event["rows_kept"], event["rows_in"]
     rows = f"{kept:,} of {came:,}" if came >= max(kept, 1) else f"{kept:,}" if kept else ""
     line = Text("  ")
-    line.append(f"{event['stage']:<12}", style="bold")
-    line.append(f"{event['kind']:<10}", style="dim")
-    line.append(f"{rows:>16}  ")
+    line.append(f"{event['stage']:<12} ", style="bold")
+    line.append(f"{event['kind']:<10} ", style="dim")
+    line.append(f"{rows:>14}  ")
     line.append(f"{source:>14}", style="green" if not event["cached"] else "dim")
     return line
 

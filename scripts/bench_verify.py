@@ -105,7 +105,9 @@ def golds(data: Path, _: argparse.Namespace) -> None:
     table("golds that verify against themselves", ["golds", "share", "not"])
     verifier = Math()
     for path in [data / "math/train.jsonl", *sorted((data / "benchmarks").glob("*.jsonl"))]:
-        answers = [row["answer"] if "answer" in row else text.last_boxed(row["solution"]) for row in lines(path)]
+        answers = [
+            row["answer"] if "answer" in row else text.last_boxed(row["solution"]) for row in lines(path)
+        ]
         reasons = [v.reason for v in verifier.grade_all([trace(a, rf"\boxed{{{a}}}") for a in answers])]
         bad = [answer for answer, reason in zip(answers, reasons, strict=True) if reason != "correct"]
         line(path.name, len(answers), f"{1 - len(bad) / len(answers):.2%}", "; ".join(map(str, bad))[:200])
@@ -211,7 +213,7 @@ def hostile_answers() -> dict[str, str]:
 
 
 def hostile(_: Path, options: argparse.Namespace) -> None:
-    """Seconds for each hostile answer alone on a warm worker; CPU seconds decide, the wall follows on an idle machine."""
+    """Seconds for each hostile answer alone; CPU seconds decide, the wall follows on an idle machine."""
     verifier = Math(cpu_s=options.cpu_s, workers=1)
     verifier.grade(trace(r"\int x dx", r"\boxed{\int y dy}"))
     table(f"hostile answers, deadline {options.cpu_s:g} s", ["seconds", "CPU seconds", "verdict"])
@@ -222,7 +224,9 @@ def hostile(_: Path, options: argparse.Namespace) -> None:
         took, used = time.perf_counter() - started, cpu_seconds() - used
         worst, worst_cpu = max(worst, took), max(worst_cpu, used)
         line(name, f"{took:.2f}", f"{used:.2f}", verdict.reason)
-    print(f"\nslowest against the deadline: {worst - options.cpu_s:+.2f} s, CPU {worst_cpu - options.cpu_s:+.2f} s")
+    print(
+        f"\nslowest against the deadline: {worst - options.cpu_s:+.2f} s, CPU {worst_cpu - options.cpu_s:+.2f} s"
+    )
     verifier.close()
 
 
@@ -262,7 +266,10 @@ def mixed(data: Path, options: argparse.Namespace) -> None:
     verifier.close()
     shifted = sum(bool(w) and verdict.reason != w for verdict, w in zip(found, wanted, strict=True))
     evil_reasons = Counter(v.reason for v, w in zip(found, wanted, strict=True) if not w)
-    table(f"{options.rows} mixed rows, 5 % hostile", ["rows", "verdicts", "not as alone", "seconds", "peak MiB, all processes"])
+    table(
+        f"{options.rows} mixed rows, 5 % hostile",
+        ["rows", "verdicts", "not as alone", "seconds", "peak MiB, all processes"],
+    )
     line("mixed", len(rows), len(found), shifted, f"{took:.0f}", f"{peak.mib:.0f}")
     print(f"\nhostile rows: {dict(evil_reasons)}")
     print(f"peak of this process alone: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
@@ -326,14 +333,13 @@ def line(*cells: object) -> None:
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
-PARTS = {
-    part.__name__: part
-    for part in (agreement, golds, pairs, undecided, throughput, hostile, mixed)
-}
+PARTS = {part.__name__: part for part in (agreement, golds, pairs, undecided, throughput, hostile, mixed)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="left out: all")
     parser.add_argument("--rows", type=int, default=10_000, help="rows of the mixed part")
     parser.add_argument("--cpu-s", type=float, default=3.0, help="deadline in CPU seconds")

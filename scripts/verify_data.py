@@ -17,26 +17,28 @@ from typing import Any
 from distillkit.artifact import Row
 from distillkit.store import Store
 
-RECIPE = """\
+HEAD = """\
 name: verify-data
-engine: {kind: replay, file: completions.jsonl}
 verifiers:
   gsm8k: {kind: math, marker: "A:"}
   math: {kind: math}
   leetcode: {kind: code}
   humaneval: {kind: code}
 stages:
-  - {name: problems, kind: problems, file: problems.jsonl, columns: {domain: domain}}
-  - {name: recorded, kind: sample, model: toy:base, n: 8, max_tokens: 4096, template: none}
-  - {name: judged, kind: verify}
-  - name: right
+"""
+CHAIN = """\
+  - {name: DOMAIN, kind: problems, file: DOMAIN.jsonl, domain: DOMAIN}
+  - {name: DOMAIN-solutions, kind: sample, input: DOMAIN, model: toy:base, template: none, n: SAMPLES, max_tokens: 4096,
+     engine: {kind: replay, file: DOMAIN-solutions.jsonl}}
+  - {name: DOMAIN-judged, kind: verify, input: DOMAIN-solutions}
+  - name: DOMAIN-right
     kind: filter
+    input: DOMAIN-solutions
     rules:
-      - {field: finish_reason, is_not: [error], reason: not_recorded}
-      - {field: reason, is_not: [no_answer], reason: no_answer}
-      - {field: reason, is_not: [crashed], reason: crashed}
-      - {field: reason, is_not: [out_of_time], reason: out_of_time}
-      - {field: score, min: 1.0, reason: wrong}
+      - {field: DOMAIN-judged.reason, is_not: [no_answer], reason: no_answer}
+      - {field: DOMAIN-judged.reason, is_not: [crashed], reason: crashed}
+      - {field: DOMAIN-judged.reason, is_not: [out_of_time], reason: out_of_time}
+      - {field: DOMAIN-judged.score, min: 1.0, reason: wrong}
 """
 
 Labelled = tuple[str, Any, list[tuple[str, bool]]]
@@ -76,37 +78,55 @@ def humaneval(data: Path) -> Iterator[Labelled]:
 
 
 SOURCES = {"gsm8k": gsm8k, "math": math, "leetcode": leetcode, "humaneval": humaneval}
+Labels = dict[tuple[str, int], bool]
+"""(prompt, index of the solution) -> whether it is right."""
 
 
-def write(data: Path, folder: Path) -> dict[tuple[str, int], tuple[str, bool]]:
-    """Write the three files; returns (prompt, index) -> (domain, label)."""
-    labels = {}
-    with (
-        (folder / "problems.jsonl").open("w") as problems,
-        (folder / "completions.jsonl").open("w") as recorded,
-    ):
-        for domain, read in SOURCES.items():
-            for prompt, reference, solutions in read(data):
-                print(json.dumps({"prompt": prompt, "reference": reference, "domain": domain}), file=problems)
-                for index, (solution, label) in enumerate(solutions):
-                    row = {"prompt": prompt, "index": index, "completion": solution, "finish_reason": "stop"}
-                    print(json.dumps(row), file=recorded)
-                    labels[prompt, index] = (domain, bool(label))
-    (folder / "recipe.yaml").write_text(RECIPE, "utf-8")
+def write(data: Path, folder: Path) -> dict[str, Labels]:
+    """Write problems and solutions of every domain, and the recipe; returns the labels by domain."""
+    recipe, labels = HEAD, {}
+    for domain, read in SOURCES.items():
+        found = list(read(data))
+        labels[domain] = {
+            (prompt, index): bool(label)
+            for prompt, _, solutions in found
+            for index, (_, label) in enumerate(solutions)
+        }
+        problems = [{"prompt": prompt, "reference": reference} for prompt, reference, _ in found]
+        recorded = [
+            {"prompt": prompt, "index": index, "completion": solution, "finish_reason": "stop"}
+            for prompt, _, solutions in found
+            for index, (solution, _) in enumerate(solutions)
+        ]
+        write_rows(folder / f"{domain}.jsonl", problems)
+        write_rows(folder / f"{domain}-solutions.jsonl", recorded)
+        samples = max(len(solutions) for _, _, solutions in found)
+        recipe += CHAIN.replace("DOMAIN", domain).replace("SAMPLES", str(samples))
+    (folder / "recipe.yaml").write_text(recipe, "utf-8")
     return labels
 
 
-def agreement(store: Store, labels: dict[tuple[str, int], tuple[str, bool]]) -> None:
-    """Print how often the verdicts say what the labels say."""
-    artifacts = {artifact.manifest.kind: artifact for artifact in store.all()}
-    verdicts = {row["id"]: row["score"] == 1.0 for row in artifacts["verify"].rows()}
-    found: dict[str, list[bool]] = {domain: [] for domain in SOURCES}
-    for row in artifacts["sample"].rows(columns=["id", "messages", "index"]):
-        label = labels.get((row["messages"][-1]["content"], row["index"]))
-        if label is not None:
-            found[label[0]].append(verdicts[row["id"]] == label[1])
-    for domain, each in found.items():
-        print(f"{domain:<10} {sum(each):>5} of {len(each):>5} verdicts agree with the label")
+def write_rows(path: Path, found: list[Row]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in found), "utf-8")
+
+
+def agreement(store: Store, labels: dict[str, Labels]) -> None:
+    """Print how often the verdicts say what the labels say, and which do not."""
+    artifacts = {artifact.stage: artifact for artifact in store.all()}
+    for domain, known in labels.items():
+        verdicts = {row["id"]: row for row in artifacts[f"{domain}-judged"].rows()}
+        agreed, others = 0, []
+        for row in artifacts[f"{domain}-solutions"].rows(columns=["id", "messages", "index"]):
+            verdict = verdicts[row["id"]]
+            if (verdict["score"] == 1.0) == known[row["messages"][-1]["content"], row["index"]]:
+                agreed += 1
+            else:
+                others.append(f"{row['id']} {verdict['reason']} {verdict['verdicts'][:150]}")
+        print(
+            f"{domain:<10} {agreed:>5} of {len(known):>5} verdicts agree with the label",
+            *others,
+            sep="\n    ",
+        )
 
 
 def main() -> None:

@@ -90,9 +90,12 @@ class Command(Verifier):
         for file in self.files:
             file_digest(Path(file.path))
         program = self._words()[0]
+        if "/" in program and not Path(program).is_absolute():
+            raise RecipeError(f"command: {program}: name it under `files:` too, so that its bytes count")
         if shutil.which(program) is None:
-            beside = "declare it under `files:` too" if "/" in program else "install it, or give its path"
-            raise MissingError(f"command: {program}: no such program that may be executed; {beside}")
+            raise MissingError(
+                f"command: {program}: no such program that may be executed; install it, or chmod +x"
+            )
 
     def probe(self, trace: Trace) -> Verdict:
         """The verdict on one row; raises RecipeError where the program gives none."""

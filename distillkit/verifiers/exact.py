@@ -1,46 +1,113 @@
-"""Equality of normalised text, or of numbers within a declared tolerance: fast and free of surprises."""
+"""Equality of normalised text, numbers, lists, sets or JSON: fast and free of surprises."""
 
 import re
 from collections.abc import Sequence
 from decimal import Context, Decimal, DecimalException
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from distillkit import text
-from distillkit.trace import Verdict
+from distillkit.pool import Failure, close_shared, shared
+from distillkit.spec import EXECUTION
+from distillkit.trace import Trace, Verdict
+from distillkit.verifiers import exact_json
 from distillkit.verifiers.base import NO_ANSWER_IN_IT, Answered, Verifier, gold_answer
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:[eE][-+]?\d{1,4})?", re.ASCII)
 _CONTEXT = Context(prec=60)
+_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+_CAUSES = {
+    "raised": "grader_crashed",
+    "died": "grader_crashed",
+    "cpu": "grader_timeout",
+    "wall": "grader_timeout",
+}
 
 
 class Exact(Verifier):
     """Correct when the answer is the gold, white space and full-width forms aside."""
 
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
     kind: Literal["exact"] = "exact"
+    as_: Annotated[Literal["text", "list", "set", "json"], Field(alias="as")] = "text"
+    """What an answer is: one text, a list (order counts), a set (order and repetition do not), or a JSON value."""
+    separator: Annotated[str, Field(min_length=1)] = ","
+    """What parts the items of a list or set that is not written as a JSON array."""
     ignore_case: bool = False
     """Whether Paris and paris are one answer."""
     tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Largest difference of two equal numbers (with 0, 7 and 7.0 are equal); left out: compare as text."""
     relative: bool = False
     """Whether the tolerance is a share of the gold's size: 0.01 is one percent."""
+    json_schema: dict[str, Any] | None = None
+    """JSON Schema (2020-12) that a JSON answer must fit; a reference may bring its own as `schema`."""
+    cpu_s: Annotated[float, Field(gt=0)] = 2.0
+    """CPU seconds that checking one answer against a schema may take; beyond it the row counts as not judged."""
+    workers: Annotated[int | None, Field(ge=1), EXECUTION] = None
+    """Worker processes for schemas; left out: one per CPU."""
+
+    @model_validator(mode="after")
+    def _schemas_are_for_json(self) -> "Exact":
+        if self.json_schema is not None and self.as_ != "json":
+            raise ValueError("json_schema needs `as: json`")
+        return self
+
+    def answer(self, trace: Trace) -> str | None:
+        """The declared or boxed answer; for JSON also the last code block, or a response that is nothing else."""
+        declared = super().answer(trace)
+        if declared is not None or self.as_ != "json" or self.marker is not None:
+            return declared
+        response = trace.response.strip()
+        return exact_json.unfenced(response) or (response if response[:1] in ("{", "[") else None)
 
     def judge(self, answered: Sequence[Answered]) -> list[Verdict]:
-        return [self._verdict(gold_answer(trace.reference), answer) for trace, answer in answered]
+        if self.as_ == "json":
+            return self._judge_json(answered)
+        return [self._verdict(trace.reference, answer) for trace, answer in answered]
 
-    def _verdict(self, gold: str | None, answer: str) -> Verdict:
-        if gold is None or not self._fold(gold):
+    def _verdict(self, reference: Any, answer: str) -> Verdict:
+        if self._reject(reference) is not None:
             return Verdict.of("unparseable_gold", answer)
-        return Verdict.of("correct" if self._equal(gold, answer) else "wrong", answer)
+        if self.as_ == "text":
+            right = self._equal(gold_answer(reference) or "", answer)
+        else:
+            right = self._equal_items(self._gold_items(reference) or [], self._items(answer))
+        return Verdict.of("correct" if right else "wrong", answer)
 
     def same(self, a: str, b: str) -> bool:
+        if self.as_ == "json":
+            try:
+                return exact_json.equal(exact_json.parsed(a), exact_json.parsed(b), self._equal)
+            except exact_json.Unreadable:
+                return a == b
+        if self.as_ != "text":
+            first, second = self._items(a), self._items(b)
+            return self._equal_items(first, second) or self._equal_items(second, first)
         return self._equal(a, b) or self._equal(b, a)
 
     def check_references(self, references: Sequence[Any]) -> list[str | None]:
-        return [self._reject(gold_answer(reference)) for reference in references]
+        complaints = [self._reject(reference) for reference in references]
+        schemas = [self._schema(reference) if self.as_ == "json" else None for reference in references]
+        rows = [row for row, schema in enumerate(schemas) if schema is not None and not complaints[row]]
+        for row, fate in zip(rows, self._validate([[schemas[row]] for row in rows]), strict=True):
+            if fate:
+                complaints[row] = f"its schema is none: {fate if isinstance(fate, str) else fate.detail}"
+        return complaints
 
-    def _reject(self, gold: str | None) -> str | None:
+    def close(self) -> None:
+        close_shared(exact_json.validator)
+
+    def _reject(self, reference: Any) -> str | None:
+        """Why a reference is no gold; None if it is one."""
+        if self.as_ == "json":
+            return self._reject_json(reference)
+        if self.as_ != "text":
+            return (
+                None if self._gold_items(reference) else "no list in it: `answer` must hold one item at least"
+            )
+        gold = gold_answer(reference)
         if gold is None:
             return NO_ANSWER_IN_IT
         return None if self._fold(gold) else "the answer is blank"
@@ -59,6 +126,104 @@ class Exact(Verifier):
     def _fold(self, answer: str) -> str:
         folded = text.normalise(answer)
         return folded.casefold() if self.ignore_case else folded
+
+    def _equal_items(self, gold: Sequence[str], answer: Sequence[str]) -> bool:
+        if self.as_ == "list":
+            return len(gold) == len(answer) and all(map(self._equal, gold, answer))
+        # A set larger than any gold is wrong at once: the comparison below is of each with each.
+        if not answer or len(answer) > 10 * len(gold) + 100:
+            return False
+        return all(any(self._equal(a, b) for b in answer) for a in gold) and all(
+            any(self._equal(a, b) for a in gold) for b in answer
+        )
+
+    def _gold_items(self, reference: Any) -> list[str] | None:
+        gold = reference.get("answer") if isinstance(reference, dict) else reference
+        if isinstance(gold, list):
+            return [str(item) for item in gold] if gold and all(map(_is_leaf, gold)) else None
+        return self._items(gold) if isinstance(gold, str) else None
+
+    def _items(self, written: str) -> list[str]:
+        """Items of a JSON array, or the parts between the separators, one pair of brackets aside; none blank."""
+        try:
+            value = exact_json.parsed(written)
+        except exact_json.Unreadable:
+            value = None
+        if isinstance(value, list) and all(map(_is_leaf, value)):
+            return [str(item) for item in value]
+        inner = written.strip().replace("\\{", "{").replace("\\}", "}")
+        if len(inner) > 1 and _BRACKETS.get(inner[0]) == inner[-1]:
+            inner = inner[1:-1]
+        return [item.strip() for item in inner.split(self.separator) if item.strip()]
+
+    def _judge_json(self, answered: Sequence[Answered]) -> list[Verdict]:
+        verdicts = [self._compare_json(trace.reference, answer) for trace, answer in answered]
+        rows = [
+            row
+            for row, (trace, _) in enumerate(answered)
+            if verdicts[row].reason == "correct" and self._schema(trace.reference) is not None
+        ]
+        items = [
+            [self._schema(answered[row][0].reference), exact_json.parsed(answered[row][1])] for row in rows
+        ]
+        for row, fate in zip(rows, self._validate(items), strict=True):
+            if fate:
+                verdicts[row] = _misfit(fate, answered[row][1])
+        return verdicts
+
+    def _compare_json(self, reference: Any, answer: str) -> Verdict:
+        """The verdict before the schema has its say."""
+        if self._reject_json(reference) is not None:
+            return Verdict.of("unparseable_gold", answer)
+        try:
+            value = exact_json.parsed(answer)
+        except exact_json.Unreadable as error:
+            return Verdict.of("wrong", answer[: exact_json.MAX_CHARS], problem=str(error))
+        gold = _json_gold(reference)
+        right = gold is _NOTHING or exact_json.equal(gold, value, self._equal)
+        return Verdict.of("correct" if right else "wrong", answer)
+
+    def _schema(self, reference: Any) -> Any:
+        own = reference.get("schema") if isinstance(reference, dict) else None
+        return self.json_schema if own is None else own
+
+    def _reject_json(self, reference: Any) -> str | None:
+        gold, schema = _json_gold(reference), self._schema(reference)
+        if gold is _NOTHING and schema is None:
+            return "no answer in it: it must be JSON, or an object with `answer` or `schema`"
+        return None if schema is None or isinstance(schema, dict | bool) else "its schema is no object"
+
+    def _validate(self, items: Sequence[Any]) -> list[Any]:
+        if not items:
+            return []
+        return shared(exact_json.validator, workers=self.workers, cpu_s=self.cpu_s, forks=True).map(items)
+
+
+_NOTHING = object()
+
+
+def _json_gold(reference: Any) -> Any:
+    """The JSON value that a reference asks for; _NOTHING where it asks for none."""
+    if isinstance(reference, dict) and ("answer" in reference or "schema" in reference):
+        reference = reference.get("answer", _NOTHING)
+    if not isinstance(reference, str):
+        return _NOTHING if reference is None else reference
+    try:
+        return exact_json.parsed(reference)
+    except exact_json.Unreadable:
+        return reference  # a gold that is a plain text means the JSON string
+
+
+def _misfit(fate: Any, answer: str) -> Verdict:
+    if isinstance(fate, Failure):
+        return Verdict.of(_CAUSES[fate.cause], answer)
+    if fate.startswith("schema: "):
+        return Verdict.of("unparseable_gold", answer, problem=fate)
+    return Verdict.of("wrong", answer, problem=fate)
+
+
+def _is_leaf(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _number(written: str) -> Decimal | None:

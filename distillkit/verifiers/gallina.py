@@ -96,6 +96,9 @@ _CHEATS = frozenset(
     """Admitted Admit Axiom Axioms Parameter Parameters Conjecture Conjectures Abort Primitive Register Symbol
     Rewrite""".split()
 )
+_REACHING = frozenset(
+    "Load Redirect Cd Pwd Drop Quit Extraction Recursive Separate Dump Profile Comments".split()
+)
 _SECOND = {
     "Add": frozenset("Ring Field Parametric Morphism Relation Setoid Zify".split()),
     "Declare": frozenset("Scope Custom Left Right Reduction".split()),
@@ -115,12 +118,13 @@ def refusal(found: Collection[Sentence]) -> tuple[str, str] | None:
         while words[:1] and words[0] in ("Fail", "Succeed"):
             words.pop(0)
         first, second, *_ = [*words, "", ""]
-        if re.search(r"#\[[^\]]*bypass_check", sentence.code) or {"Checking", "Kernel"} & set(words[1:]):
+        if "bypass_check" in sentence.code or {"Checking", "Kernel"} & set(words[1:]):
             return "wrong", f"{' '.join(sentence.code.split())[:60]} is refused"
         if first in _CHEATS:
             return "wrong", f"{first} is refused"
         if first[:1].isupper() and (first not in _ALLOWED or second not in _SECOND.get(first, (second,))):
-            return "sandbox_denied", f"{first} {second}".rstrip() + " is refused"
+            reaching = first in _REACHING or first in _SECOND
+            return "sandbox_denied" if reaching else "wrong", f"{first} {second}".rstrip() + " is refused"
         if first in _WRITERS and ('""' in sentence.code or "Filename" in words):
             return "sandbox_denied", f"{first} into a file is refused"
     return None
@@ -192,13 +196,13 @@ def unproved(output: str, root: str, axioms: Collection[str], libraries: Collect
 
     Axioms of the preamble are the author's own. `axioms` are allowed by the names that Coq prints them under.
     """
-    said, listed, loaded = output.partition("Loaded library files:")
+    said, listed, loaded = output.rpartition("Loaded library files:")
     if not listed:
         return "the check gave no answer"
     for library in re.findall(r"^\s+([\w.']+)\s*$", loaded, re.MULTILINE):
         if library.split(".")[0] not in {root, *libraries}:
             return f"library {library} is refused"
-    if "Closed under the global context" in said:
+    if said.strip() == "Closed under the global context":
         return None
     for line in said.splitlines():
         if line.strip() in ("", "Axioms:") or line[0].isspace():

@@ -19,7 +19,9 @@ _REFUSED = frozenset(
     scoped local include omit unseal seal""".split()
 )
 _LEX = re.compile(
-    r'/-|-/|--[^\n]*|"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)\'|#[a-z]\w*|[^\W\d][\w.\']*', re.DOTALL
+    r"/-|-/|--[^\n]*|(?P<hiding>r#*\"|\"(?!(?:[^\"\\]|\\.)*+\"))|\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)'"
+    r"|#[a-z]\w*|[^\W\d][\w.']*",
+    re.DOTALL,
 )
 
 
@@ -34,6 +36,8 @@ def refusal(proof: str) -> str | None:
     depth = 0
     for token in _LEX.finditer(proof):
         depth += {"/-": 1, "-/": -1}.get(token[0], 0)
+        if token["hiding"]:
+            return "a raw or open string is refused"  # where it ends is not seen here
         if depth == 0 and (token[0] in _REFUSED or token[0].startswith("#")):
             return f"{token[0]} is refused"
     return None if depth == 0 else "a comment is not closed"

@@ -27,6 +27,8 @@ from distillkit.verifiers import gallina, lean
 from distillkit.verifiers.base import Answered, Verifier
 from distillkit.verifiers.fence import last_block
 
+MAX_CHARS = 200_000
+"""A longer proof is wrong."""
 LABELS = ("coq", "rocq", "v", "gallina", "lean", "lean4")
 
 
@@ -141,6 +143,8 @@ class Proof(Verifier):
 
     def _refusal(self, reference: dict[str, str], candidate: str) -> tuple[str, str] | None:
         """Reason and words where the text alone shows that it is no proof."""
+        if len(candidate) > MAX_CHARS:
+            return "wrong", f"longer than {MAX_CHARS:,} characters"
         if self.assistant == "lean":
             refused = lean.refusal(lean.proof_in(reference["statement"], candidate))
             return ("wrong", refused) if refused else None

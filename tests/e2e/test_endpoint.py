@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from runs import command, contents, kill_when
+from inprocess import distillkit
+from runs import contents, kill_when
 
 if "faultserver" not in sys.modules:
     _spec = importlib.util.spec_from_file_location(
@@ -15,7 +16,7 @@ if "faultserver" not in sys.modules:
     )
     sys.modules["faultserver"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules["faultserver"])
-from faultserver import FAULTS, Fault, FaultServer, dice  # noqa: E402
+from faultserver import FAULTS, Fault, FaultServer, dice
 
 RECIPE = """
 name: bought
@@ -57,8 +58,8 @@ def test_a_killed_run_asks_only_for_what_it_has_not(tmp_path: Path) -> None:
         assert killed and len(server.answered()) < 60
         safe, before = recorded(store), len(server.calls)
         assert len(safe) >= 12  # those in flight and in the pipe aside
-        answer = command("run", recipe, "--store", store)
-        assert answer.returncode == 0, answer.stderr
+        answer = distillkit("run", recipe, "--store", store)
+        assert answer.code == 0, answer.err
         again = {call.key for call in server.calls[before:]}
         assert not safe & again
         assert len(recorded(store)) == 60 == len(server.answered())
@@ -66,7 +67,7 @@ def test_a_killed_run_asks_only_for_what_it_has_not(tmp_path: Path) -> None:
 
         server.plan = lambda call: None
         whole = tmp_path / "whole"
-        assert command("run", recipe, "--store", whole).returncode == 0
+        assert distillkit("run", recipe, "--store", whole).code == 0
     assert contents(store) == contents(whole)
     told = "".join(path.read_text("utf-8", "replace") for path in store.rglob("*.json*"))
     assert "0123456789" not in told
@@ -76,19 +77,19 @@ def test_money_ends_a_run_in_one_line_and_more_of_it_goes_on(tmp_path: Path) -> 
     each = (11 * 1 + 22 * 2) / 1e6
     with FaultServer(lambda call: Fault(delay_s=0.01), api_key="sk-0123456789") as server:
         store = tmp_path / "store"
-        answer = command("run", write(tmp_path, server, f", max_cost: {20 * each}"), "--store", store)
-        assert answer.returncode == 4 and "max_cost" in answer.stderr
+        answer = distillkit("run", write(tmp_path, server, f", max_cost: {20 * each}"), "--store", store)
+        assert answer.code == 4 and "max_cost" in answer.mistake
         assert 20 <= len(server.calls) <= 20 + 4 + 8
-        answer = command("run", write(tmp_path, server, ", max_cost: 1"), "--store", store)
-        assert answer.returncode == 0, answer.stderr
+        answer = distillkit("run", write(tmp_path, server, ", max_cost: 1"), "--store", store)
+        assert answer.code == 0, answer.err
         assert len(server.calls) == 60
 
 
 @pytest.mark.parametrize("more", ["", ", api: completions"])
 def test_what_cannot_work_is_one_line(tmp_path: Path, more: str) -> None:
     with FaultServer(api_key="another") as server:
-        answer = command("run", write(tmp_path, server, more), "--store", tmp_path / "store")
+        answer = distillkit("run", write(tmp_path, server, more), "--store", tmp_path / "store")
         assert not server.calls
-    assert answer.returncode == (2 if more else 3), answer.stderr
-    assert ("model" if more else "refuses the key") in answer.stderr
-    assert "Traceback" not in answer.stderr and "0123456789" not in answer.stderr + answer.stdout
+    assert answer.code == (2 if more else 3)
+    assert ("model" if more else "refuses the key") in answer.mistake
+    assert "0123456789" not in answer.err + answer.out

@@ -190,22 +190,22 @@ class Chain:
 @real
 @pytest.mark.slow
 class TestKilled:
-    def test_a_dead_engine_process_is_said_and_another_start_gives_the_rest(self, model, tokenizer, requests):
+    def test_a_dead_engine_process_is_said_and_another_engine_gives_the_rest(
+        self, session, model, tokenizer, requests
+    ):
+        expected = sample(session, requests)
         found, others = {}, engine_processes(os.getpid())
-        with SMALL.open(model, tokenizer) as session:
-            expected = sample(session, requests)
         with (
             pytest.raises(EngineDied, match="toy:base: vLLM's engine process died"),
-            SMALL.open(model, tokenizer) as session,
+            SMALL.open(model, tokenizer) as dying,
         ):
-            for request, completion in session.generate(Listed(requests), PLAIN):
+            for request, completion in dying.generate(Listed(requests), PLAIN):
                 found[request.key] = completion
                 if len(found) == 60:
                     [engine] = engine_processes(os.getpid()) - others
                     os.kill(engine, signal.SIGKILL)
         assert 60 <= len(found) < len(requests)
-        with SMALL.open(model, tokenizer) as session:
-            found |= sample(session, [request for request in requests if request.key not in found])
+        found |= sample(session, [request for request in requests if request.key not in found])
         assert {key: c.text for key, c in found.items()} == {key: c.text for key, c in expected.items()}
 
     def test_a_killed_run_leaves_no_engine_behind(self, tmp_path):

@@ -426,7 +426,7 @@ def test_real_sources(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({}, "exactly one of toy, file, hub, python; has none"),
+        ({}, "exactly one of toy, logic, file, hub, python; has none"),
         ({"toy": "chain", "file": "a.jsonl", "limit": 1}, "has toy and file"),
         ({"toy": "chain"}, "needs limit"),
         ({"toy": "chain", "limit": 1, "columns": GSM8K}, "columns: has no meaning with toy"),

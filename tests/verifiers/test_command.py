@@ -160,7 +160,7 @@ def test_probe_and_check_say_what_is_wrong(command: Callable[..., Command], tmp_
     command().check()
     with pytest.raises(MissingError, match="nowhere: no such program that may be executed; install it"):
         command(command=["nowhere"]).check()
-    with pytest.raises(MissingError, match="declare it under `files:` too"):
+    with pytest.raises(RecipeError, match="name it under `files:` too, so that its bytes count"):
         command(command=["./other"]).check()
     with pytest.raises(MissingError, match=r"gone: cannot be read"):
         command(files=[str(tmp_path / "gone")]).check()

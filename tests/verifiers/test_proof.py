@@ -14,13 +14,14 @@ from distillkit.verifiers import Proof, gallina, lean
 from distillkit.verifiers.gallina import UnreadableError, compose, name_of, refusal, sentences
 
 needs_coq = pytest.mark.skipif(
-    not (shutil.which("coqc") and shutil.which("bwrap")), reason="needs coqc and bwrap (apt install coq bubblewrap)"
+    not (shutil.which("coqc") and shutil.which("bwrap")),
+    reason="needs coqc and bwrap (apt install coq bubblewrap)",
 )
 
 ADD_0 = {"statement": "Theorem add_0 : forall n : nat, n + 0 = n."}
 FALSE = {"statement": "Theorem add_0 : forall n : nat, n + 1 = n."}
 TWICE = {
-    "preamble": "Require Import Arith.\nDefinition twice (n : nat) := n + n.\nNotation \"n !!\" := (twice n) (at level 2).",
+    "preamble": 'Require Import Arith.\nDefinition twice (n : nat) := n + n.\nNotation "n !!" := (twice n) (at level 2).',
     "statement": "Lemma twice_2 (n : nat) : n !! = 2 * n.",
 }
 SCOPED = {
@@ -84,60 +85,92 @@ def test_true_proofs(verifier: Proof, reference: dict[str, str], proof: str) -> 
 
 
 CHEATS = {
-    "admitted": "Proof. Admitted.",
-    "admitted behind a bullet": "Proof. intros. - Admitted.",
-    "admit": "Proof. intros. admit. Qed.",
-    "give up": "Proof. intros. give_up. Qed.",
-    "unfinished": "Proof. intros. destruct n. Qed.",
-    "aborted": "Theorem add_0 : forall n : nat, n + 1 = n. Abort.",
-    "an axiom": "Axiom a : forall n : nat, n + 1 = n. Theorem add_0 : forall n : nat, n + 1 = n. exact a. Qed.",
-    "an axiom itself": "Axiom add_0 : forall n : nat, n + 1 = n.",
-    "a local axiom": "#[local] Polymorphic Axiom a : False. Theorem add_0 : forall n, n + 1 = n. destruct a. Qed.",
-    "a parameter": "Parameter a : False. Theorem add_0 : forall n, n + 1 = n. destruct a. Qed.",
-    "a conjecture": "Conjecture a : False. Theorem add_0 : forall n, n + 1 = n. destruct a. Qed.",
-    "a variable of no section": "Variable a : False. Theorem add_0 : forall n : nat, n + 1 = n. destruct a. Qed.",
-    "a hypothesis": "Hypothesis a : False. Theorem add_0 : forall n : nat, n + 1 = n. destruct a. Qed.",
-    "a context": "Context (a : False). Theorem add_0 : forall n : nat, n + 1 = n. destruct a. Qed.",
-    "a section's variable": "Section S. Variable a : False. Theorem add_0 : forall n, n + 1 = n. destruct a. Qed. End S.",
-    "a declared instance": "Class C := c : False. Declare Instance i : C. Theorem add_0 n : n + 1 = n. destruct i. Qed.",
-    "another statement": "Theorem add_0 : forall n : nat, n + 0 = n. Proof. now induction n. Qed.",
-    "another name": "Theorem other : forall n : nat, n + 0 = n. Proof. now induction n. Qed.",
-    "a notation": 'Notation "x + y" := (x * y) : nat_scope. Theorem add_0 n : n + 1 = n. Proof. now induction n. Qed.',
-    "a shadowed type": "Definition nat := unit. Theorem add_0 : forall n : nat, n = n. Proof. reflexivity. Qed.",
-    "a shadowed equality": "Definition eq {A} (x y : A) := True. Notation \"x = y\" := (eq x y). "
-    "Theorem add_0 : forall n : nat, n + 1 = n. Proof. intros; exact I. Qed.",
-    "a shadowed function": "Module Nat. Definition add (a b : nat) := a. End Nat. "
-    "Theorem add_0 n : Nat.add n 1 = n. Proof. reflexivity. Qed.",
-    "a coercion": "Definition T := nat. Theorem add_0 : T -> True. Proof. exact (fun _ => I). Qed. Coercion c (t : True) := 1.",
-    "no guard": "Unset Guard Checking. Fixpoint lie (n : nat) : False := lie n. Theorem add_0 n : n + 1 = n. destruct (lie 0). Qed.",
-    "no guard by attribute": "#[bypass_check(guard)] Fixpoint lie (n : nat) : False := lie n. "
-    "Theorem add_0 n : n + 1 = n. destruct (lie 0). Qed.",
-    "no positivity": "#[bypass_check( positivity )] Inductive b := B : (b -> False) -> b. Definition f (x : b) := "
-    "match x with B g => g x end. Theorem add_0 n : n + 1 = n. destruct (f (B f)). Qed.",
-    "no universes": "Unset Universe Checking. Theorem add_0 n : n + 1 = n. Admitted.",
-    "the statement itself": "exact the_statement.",
-    "a plugin": 'Declare ML Module "x". Theorem add_0 n : n + 1 = n. Admitted.',
-    "a load": 'Load "/tmp/x". Proof. auto. Qed.',
-    "a path": 'Add LoadPath "/tmp" as T. Proof. auto. Qed.',
-    "a redirect": 'Redirect "/tmp/x" Print nat. Proof. auto. Qed.',
-    "an extraction": 'Require Extraction. Extraction "x.ml" nat. Proof. auto. Qed.',
-    "a folder": 'Cd "/tmp". Proof. auto. Qed.',
-    "a dump": 'Print Universes "/tmp/x". Proof. auto. Qed.',
-    "a primitive": "Primitive int := #int63_type. Proof. auto. Qed.",
-    "an end of file": "Proof. intros. Drop. Qed.",
-    "an open comment": "Proof. intros. (* Qed.",
-    "an open string": 'Proof. idtac "Qed.',
-    "a cut": "Proof. intros n",
-    "nonsense": "The theorem is obvious.",
-    "a printed verdict": 'Proof. idtac "Closed under the global context". Qed.',
-}
+    "Proof. Admitted.": "Admitted is refused",
+    "Proof. intros. - Admitted.": "Admitted is refused",
+    "Proof. intros. admit. Qed.": "given up goals",
+    "Proof. intros. give_up. Qed.": "given up goals",
+    "Proof. intros. destruct n. Qed.": "incomplete proof",
+    "Theorem add_0 : forall n : nat, n + 1 = n. Abort.": "Abort is refused",
+    "Axiom a : forall n : nat, n + 1 = n. Theorem add_0 : forall n : nat, n + 1 = n. exact a. Qed.": "Axiom is refused",
+    "Axiom add_0 : forall n : nat, n + 1 = n.": "Axiom is refused",
+    "#[local] Polymorphic Axiom a : False. Theorem add_0 n : n + 1 = n. destruct a. Qed.": "Axiom is refused",
+    "Parameter a : False. Theorem add_0 n : n + 1 = n. destruct a. Qed.": "Parameter is refused",
+    "Module Type M. Parameter a : False. End M.": "Parameter is refused",
+    "Conjecture a : False. Theorem add_0 n : n + 1 = n. destruct a. Qed.": "Conjecture is refused",
+    "Variable a : False. Theorem add_0 : forall n : nat, n + 1 = n. destruct a. Qed.": "unproved Answer.a",
+    "Hypothesis a : False. Theorem add_0 : forall n : nat, n + 1 = n. destruct a. Qed.": "unproved Answer.a",
+    "Context (a : False). Theorem add_0 : forall n : nat, n + 1 = n. destruct a. Qed.": "unproved Answer.a",
+    "Require Import String. Variable a : \"Closed under the global context\"%string = EmptyString /\\ False. "
+    "Theorem add_0 : forall n : nat, n + 1 = n. destruct a as [_ []]. Qed.": "unproved Answer.a",
+    "Section S. Variable a : False. Theorem add_0 : forall n, n + 1 = n. destruct a. Qed. End S.": "proves something else",
+    "Class C := c : False. Declare Instance i : C. Theorem add_0 n : n + 1 = n. destruct i. Qed.": "Declare Instance",
+    "Program Definition a : False := _. Admit Obligations. Theorem add_0 n : n + 1 = n. destruct a. Qed.": "Admit is refused",
+    "Theorem add_0 : forall n : nat, n + 0 = n. Proof. now induction n. Qed.": "proves something else",
+    "Module M. Theorem add_0 : True. Proof. exact I. Qed. End M.": "proves something else",
+    "Theorem other : True. Proof. exact I. Qed. Definition add_0 := other.": "proves something else",
+    'Notation "n + 1" := (id n) (at level 50). Theorem add_0 : forall n : nat, n + 1 = n. Proof. reflexivity. Qed.': "proves something else",
+    "Definition nat := unit. Theorem add_0 : forall n : nat, n = n. Proof. reflexivity. Qed.": "proves something else",
+    "Definition eq {A} (x y : A) := True. Notation \"x = y\" := (eq x y) : type_scope. "
+    "Theorem add_0 : forall n : nat, n + 1 = n. Proof. intros; exact I. Qed.": "proves something else",
+    "Module Nat. Definition add (a b : nat) := a. End Nat. "
+    "Theorem add_0 n : Nat.add n 1 = n. Proof. reflexivity. Qed.": "proves something else",
+    "Theorem add_0 : forall n : nat, True. Proof. exact (fun _ => I). Qed.": "proves something else",
+    "Unset Guard Checking. Fixpoint lie (n : nat) : False := lie n. Theorem add_0 n : n + 1 = n. destruct (lie 0). Qed.": "Unset Guard Checking",
+    "#[bypass_check(guard)] Fixpoint lie (n : nat) : False := lie n. "
+    "Theorem add_0 n : n + 1 = n. destruct (lie 0). Qed.": "bypass_check",
+    "Fixpoint lie (n : nat) : False := lie n. Theorem add_0 n : n + 1 = n. destruct (lie 0). Qed.": "Recursive definition",
+    "Inductive b := B : (b -> False) -> b.": "Non strictly positive",
+    "Unset Universe Checking. Theorem add_0 n : n + 1 = n. destruct n. Qed.": "Unset Universe Checking",
+    "exact the_statement.": "unproved Given.the_statement",
+    'Declare ML Module "x". Theorem add_0 n : n + 1 = n. Qed.': "Declare ML is refused",
+    'Load "/tmp/x". Proof. auto. Qed.': "Load is refused",
+    'Add LoadPath "/tmp" as T. Proof. auto. Qed.': "Add LoadPath is refused",
+    'Redirect "/tmp/x" Print nat. Proof. auto. Qed.': "Redirect Print is refused",
+    'Fail Redirect "/tmp/x" Print nat. Proof. auto. Qed.': "Redirect Print is refused",
+    'Extraction "x.ml" nat. Proof. auto. Qed.': "Extraction nat is refused",
+    'Cd "/tmp". Proof. auto. Qed.': "Cd is refused",
+    'Print Universes "/tmp/x". Proof. auto. Qed.': "Print into a file is refused",
+    'Set NativeCompute Profile Filename "/tmp/x". Proof. auto. Qed.': "Set into a file is refused",
+    "Primitive int := #int63_type. Proof. auto. Qed.": "Primitive is refused",
+    "Proof. intros. Drop. Qed.": "Drop is refused",
+    "Proof. intros. (* Qed.": "a comment is not closed",
+    'Proof. idtac "Qed.': "a string is not closed",
+    "Proof. intros n": "no full stop",
+    "The theorem is obvious.": "The theorem is refused",
+    'Proof. intros. idtac "Closed under the global context". Qed.': "incomplete proof",
+    "Require Import Nowhere. auto.": "Cannot find a physical path",
+    "auto. " * 40_000: "longer than 200,000 characters",
+}  # fmt: skip
 
 
 @needs_coq
-@pytest.mark.parametrize("cheat", CHEATS)
+@pytest.mark.parametrize("cheat", CHEATS, ids=lambda cheat: cheat[:60])
 def test_cheats(verifier: Proof, cheat: str) -> None:
-    verdict = grade(verifier, CHEATS[cheat], FALSE)
-    assert verdict.score == 0.0 and verdict.detail["error"], cheat
+    verdict = grade(verifier, cheat, FALSE)
+    assert verdict.score == 0.0
+    assert CHEATS[cheat] in verdict.detail["error"]
+
+
+@needs_coq
+@pytest.mark.parametrize(
+    ("cheat", "error"),
+    [
+        ("Axiom a : False. Theorem add_0 n : n + 1 = n. destruct a. Qed.", "unproved Answer.a"),
+        ("Theorem add_0 : forall n : nat, n + 1 = n. Admitted.", "unproved Answer.add_0"),
+        (
+            "Unset Guard Checking. Fixpoint lie (n : nat) : False := lie n. Set Guard Checking. "
+            "Theorem add_0 : forall n : nat, n + 1 = n. destruct (lie 0). Qed.",
+            "Answer.lie is assumed to be guarded",
+        ),
+        (
+            "#[bypass_check(positivity)] Inductive b := B : (b -> False) -> b. Definition f x := match x with B g => g x end. "
+            "Theorem add_0 : forall n : nat, n + 1 = n. destruct (f (B f)). Qed.",
+            "Answer.b is assumed to be positive",
+        ),
+    ],
+)
+def test_what_the_text_would_have_shown_the_kernel_shows_too(verifier: Proof, cheat: str, error: str) -> None:
+    assert error in verifier._judge(verifier._task(FALSE, cheat))[1]
 
 
 @needs_coq
@@ -157,10 +190,9 @@ def test_a_library_that_is_not_allowed_is_refused() -> None:
 
 @needs_coq
 def test_cpu_time_ends_it() -> None:
-    verdict = grade(Proof(workers=1, cpu_s=2), "Proof. repeat (try (idtac; fail); idtac || idtac). do 999999999 idtac. Qed.", ADD_0)
-    assert verdict.reason in ("out_of_time", "wrong")
-    spin = "Ltac spin := spin. Theorem add_0 n : n + 0 = n. Proof. let rec go n := (pose n; clear; go (S n)) in go 0. Qed."
-    assert grade(Proof(workers=1, cpu_s=2), spin, ADD_0).score == 0.0
+    spin = "Proof. let rec go n := go n in go 0. Qed."
+    verdict = grade(Proof(workers=1, cpu_s=1), spin, ADD_0)
+    assert (verdict.score, verdict.reason) == (0.0, "out_of_time")
 
 
 @needs_coq
@@ -180,7 +212,10 @@ def test_the_first_error_is_kept(verifier: Proof) -> None:
         ({"statement": "Theorem a : True"}, "no full stop"),
         ({"statement": "Axiom a : True."}, "without a proof"),
         ({"statement": "Theorem a : nope."}, "coqc refuses the statement: line "),
-        ({"statement": "Theorem a : True.", "preamble": "Require Import Nowhere."}, "coqc refuses the statement"),
+        (
+            {"statement": "Theorem a : True.", "preamble": "Require Import Nowhere."},
+            "coqc refuses the statement",
+        ),
     ],
 )
 def test_statements_that_are_none(verifier: Proof, reference: object, words: str) -> None:
@@ -212,7 +247,7 @@ def test_sentences(text: str, cut: list[str]) -> None:
     assert [each.text for each in sentences(text)] == cut
 
 
-@given(st.text(alphabet='ab. (*)"\n#[]{}-+\'', max_size=60))
+@given(st.text(alphabet="ab. (*)\"\n#[]{}-+'", max_size=60))
 def test_any_text_is_cut_whole_or_refused(text: str) -> None:
     try:
         found = sentences(text)
@@ -230,7 +265,9 @@ def test_comments_and_strings_hide_nothing_and_accuse_nobody() -> None:
 
 
 def test_what_the_preamble_defines_is_not_defined_again() -> None:
-    files = compose(TWICE["preamble"], TWICE["statement"], "Definition twice  (n : nat) := n + n.\nauto.", "P0")
+    files = compose(
+        TWICE["preamble"], TWICE["statement"], "Definition twice  (n : nat) := n + n.\nauto.", "P0"
+    )
     assert "Definition" not in files["Answer.v"]
     assert files["Answer.v"].startswith("Require Import Arith.\nRequire Import P0.Given.")
     assert "Lemma the_statement (n : nat)" in files["Given.v"] and "twice_2" not in files["Given.v"]
@@ -256,7 +293,9 @@ def test_a_missing_program_is_named_with_its_installation(
         Proof.model_validate({"assistant": assistant}).check()
 
 
-def test_a_program_that_the_sandbox_cannot_show_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_program_that_the_sandbox_cannot_show_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     program = tmp_path / "lean"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -294,6 +333,8 @@ def test_a_lean_proof_stands_behind_our_statement(proof: str) -> None:
         ("by /- sorry /- axiom -/ -/ simp", None),
         ('by exact foo "sorry"', None),
         ("by exact h.sorry_free", None),
+        ('by exact r"\\" macro "', "a raw or open string is refused"),
+        ('by exact "' + r"\"" * 100_000, "a raw or open string is refused"),
     ],
 )
 def test_a_lean_proof_is_a_proof_and_nothing_else(proof: str, refused: str | None) -> None:

@@ -127,7 +127,9 @@ MANY = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x <
         ("duckdb", "-- nothing", "sandbox_denied"),
     ],
 )  # fmt: skip
-def test_attacks_fail_and_the_next_query_is_judged(verifier: Sql, dialect: str, query: str, reasons: str) -> None:
+def test_attacks_fail_and_the_next_query_is_judged(
+    verifier: Sql, dialect: str, query: str, reasons: str
+) -> None:
     gold = reference(dialect=dialect)
     attack, honest = verifier.grade_all([trace(query, gold), trace(GOLD, gold)])
     assert attack.reason in reasons.split() and attack.score == 0.0
@@ -223,4 +225,7 @@ def test_any_text_is_read(text: str) -> None:
     outer_words(text)
     block = last_block(text, ["sql"])
     assert block is None or block.strip()
-    assert last_block(f"{text}\n```\n```\n```sql\nSELECT 1\n```", ["sql"]) in ("SELECT 1", block) or "```" in text
+    assert (
+        last_block(f"{text}\n```\n```\n```sql\nSELECT 1\n```", ["sql"]) in ("SELECT 1", block)
+        or "```" in text
+    )
