@@ -5,6 +5,7 @@ the estimate is meant to be on the safe side, and says so.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -203,7 +204,10 @@ class Estimate:
             return None
         completions, tokens = rows * stage.n, round(MEAN_SHARE * stage.max_tokens)
         each = stage.engine.cost(PROMPT_TOKENS, tokens)
-        return Cost(tokens=completions * tokens, money=None if each is None else completions * each)
+        if each is None:
+            return Cost(tokens=completions * tokens)
+        most = stage.engine.max_cost or math.inf
+        return Cost(tokens=completions * tokens, money=min(completions * each, most))
 
     def _sampling(
         self, step: Step, stage: Sample | Evaluate | Screen, sizes: list[Model], machine: Budget

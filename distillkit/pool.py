@@ -157,7 +157,7 @@ class Pool:
             worker = _Worker(self._start)
         self._busy.add(worker)
         if fresh and self._start["forks"]:
-            worker.send(None)
+            worker.renew()
         return worker
 
     def close(self) -> None:
@@ -219,11 +219,29 @@ class _Worker:
         while len(results) < count:
             results.append(self._receive(wall_s))
             if isinstance(results[-1], Failure) and results[-1].cause != "raised":
+                if self.alive:
+                    self.renew()
                 break
         return results
 
+    def renew(self) -> None:
+        """Have a fresh server forked, and drop what the old one still had to say: no answer may be late."""
+        self.send(None)
+        while self.alive and self._line(START_S) != ["ready", None]:
+            pass
+
     def _receive(self, wall_s: float) -> Any:
-        """The next result, or the Failure that ended the worker; after `wall_s` seconds it is ended."""
+        """The next result, or the Failure that ended what served."""
+        line = self._line(wall_s)
+        if isinstance(line, Failure):
+            return line
+        kind, value = line
+        if kind == "died":
+            return _cause_of_death(value)
+        return Failure("raised", value) if kind == "raised" else value
+
+    def _line(self, wall_s: float) -> list[Any] | Failure:
+        """The next line, or the Failure that ended the worker; after `wall_s` seconds it is ended."""
         parts, until = [self._unread], time.monotonic() + wall_s
         while b"\n" not in parts[-1]:
             if not self._poll.poll(max(0.0, until - time.monotonic()) * 1000):
@@ -234,10 +252,11 @@ class _Worker:
                 return _cause_of_death(self.bury())
             parts.append(data)
         line, _, self._unread = b"".join(parts).partition(b"\n")
-        kind, value = json.loads(line)
-        if kind == "died":
-            return _cause_of_death(value)
-        return Failure("raised", value) if kind == "raised" else value
+        try:
+            return json.loads(line)  # type: ignore[no-any-return]
+        except ValueError:  # half a line: the server was killed while it wrote
+            self.bury()
+            return Failure("died", "killed while it answered")
 
     def kill(self) -> None:
         """Kill it and whatever it started."""

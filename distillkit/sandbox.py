@@ -34,11 +34,12 @@ Level = Literal["bubblewrap", "none"]
 _MIB = 2**20
 _FIRST_UID = 64000  # up to 64999: no distribution gives these to anybody
 _WATCH_S = 0.05
+_START_S = 30.0
 _SITE = "/site"
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 # Limits first, then the modules that the parent sends, then main() of the last one. -c keeps it off the disk.
 _BOOT = """
-import marshal, os, resource, sys, types
+import marshal, os, resource, sys
 def read(size):
     parts = []
     while size:
@@ -53,10 +54,10 @@ for kind, value in limits:
     resource.setrlimit(kind, (value, value))
 sys.path += site
 for name, code in modules:
-    module = sys.modules[name] = types.ModuleType(name)
+    module = sys.modules[name] = type(sys)(name)
     exec(code, module.__dict__)
     parent, _, last = name.rpartition(".")
-    setattr(sys.modules.setdefault(parent, types.ModuleType(parent)), last, module)
+    setattr(sys.modules.setdefault(parent, type(sys)(parent)), last, module)
 module.main()
 """
 
@@ -76,6 +77,9 @@ class Limits:
     """Size of one file."""
     tmp_mib: int = 64
     """Size of /tmp."""
+
+
+_dying: list[subprocess.Popen[bytes]] = []
 
 
 class BoxError(Exception):
@@ -133,15 +137,14 @@ class Box:
         os.set_blocking(self._out, False)
         found = [_SITE] if boxed else sorted({str(path.parent) for path in site})
         start = (_kernel_limits(limits, boxed), found if site else [], list(modules))
-        self._first: bytes | None = marshal.dumps(start)
+        with suppress(BoxError):  # the first frame that it owes will say so
+            self.send(marshal.dumps(start), time.monotonic() + _START_S)
 
     def send(self, frame: bytes, until: float) -> None:
         """Hand over one frame before `until` (monotonic seconds), or raise BoxError."""
         if self.ended:
             raise BoxError("died")
-        parts = [self._first, frame] if self._first is not None else [frame]
-        self._first = None
-        rest = memoryview(b"".join(len(part).to_bytes(4, "big") + part for part in parts))
+        rest = memoryview(len(frame).to_bytes(4, "big") + frame)
         while rest:
             self._await(self._in, select.POLLOUT, until)
             try:
@@ -190,13 +193,14 @@ class Box:
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Kill it and wait for its end. Idempotent."""
+        """Kill it; it is reaped a little later, because taking namespaces down takes a while. Idempotent."""
         self.ended = True
         self.kill()
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
         self.process.stdout.close()
-        self.process.wait()
+        _dying.append(self.process)
+        _dying[:] = [each for each in _dying if each.poll() is None]
 
     def __enter__(self) -> "Box":
         return self
@@ -383,7 +387,11 @@ _REFUSED = {
     "open_by_handle_at": (304, 265),
 }
 _SOCKET = (41, 198)
-_FAMILIES = (1, 2, 10)  # UNIX and INET, which the network namespace holds; not vsock, which reaches the hypervisor
+_FAMILIES = (
+    1,
+    2,
+    10,
+)  # UNIX and INET, which the network namespace holds; not vsock, which reaches the hypervisor
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
 
@@ -394,7 +402,9 @@ def _system_call_filter() -> bytes:
     Source: Linux, Documentation/userspace-api/seccomp_filter.rst.
     """
     if platform.machine() not in _MACHINES:
-        raise MissingError(f"the sandbox knows no system call numbers of {platform.machine()}; use x86_64 or aarch64")
+        raise MissingError(
+            f"the sandbox knows no system call numbers of {platform.machine()}; use x86_64 or aarch64"
+        )
     column, architecture = _MACHINES[platform.machine()]
     load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06  # BPF_LD | ABS, BPF_JEQ, BPF_JGE, BPF_RET
     allow, refuse, kill = (give, 0, 0, 0x7FFF0000), (give, 0, 0, 0x00050001), (give, 0, 0, 0x80000000)

@@ -74,8 +74,7 @@ def _fork_off(work: Callable[[], None], answers: BinaryIO) -> None:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code == 0:
             return
-        if code != _RENEWED:
-            _say(answers, json.dumps(["died", code]).encode())
+        _say(answers, json.dumps(["ready", None] if code == _RENEWED else ["died", code]).encode())
 
 
 def _attempt(function: Callable[[Any], Any], item: Any) -> bytes:

@@ -111,7 +111,9 @@ def report_contests(verifier: Code) -> None:
     """There are no solutions to these: how many test sets can be read, and that printing nothing passes none."""
     rows = [json.loads(line) for line in (DATA / "code_contests.jsonl").open()]
     read = verifier.check_references([row["tests"] for row in rows])
-    print(f"| CodeContests, test sets that can be read | {len(rows)} | {read.count(None) / len(rows):.2%} | |")
+    print(
+        f"| CodeContests, test sets that can be read | {len(rows)} | {read.count(None) / len(rows):.2%} | |"
+    )
     report("CodeContests, empty program", verifier, [("pass", row["tests"]) for row in rows])
     first = [(f"print({row['tests']['outputs'][0]!r}, end='')", row["tests"]) for row in rows]
     report("CodeContests, prints the first expected output", verifier, first)
@@ -175,12 +177,18 @@ _BODIES = [
 ]
 LEETCODE_WRONG = [
     ("LeetCode", "another problem's solution", foreign),
-    *[("LeetCode", f"returns {value}", returning(f"return {value}")) for value in ("0", "True", "[]", "''", "None")],
+    *[
+        ("LeetCode", f"returns {value}", returning(f"return {value}"))
+        for value in ("0", "True", "[]", "''", "None")
+    ],
     *[("LeetCode", name, returning(body, before)) for name, body, before in _BODIES],
 ]
 HUMANEVAL_WRONG = [
     ("HumanEval", "another problem's solution", swapped),
-    *[("HumanEval", f"returns {value}", function(f"return {value}")) for value in ("0", "True", "[]", "''", "None")],
+    *[
+        ("HumanEval", f"returns {value}", function(f"return {value}"))
+        for value in ("0", "True", "[]", "''", "None")
+    ],
     *[("HumanEval", name, function(body, before)) for name, body, before in _BODIES],
 ]
 
@@ -237,7 +245,9 @@ def run_plainly(cases: list[tuple[str, Any]]) -> None:
     nodes = Path(code_codec.__file__).read_text().partition("class ListNode")
     functions = Path(code_checker.__file__).read_text()
     nodes_text = nodes[1] + nodes[2]
-    tools = functions[functions.index("def list_node") : functions.index("_HELPERS = {")].replace("codec.", "")
+    tools = functions[functions.index("def list_node") : functions.index("_HELPERS = {")].replace(
+        "codec.", ""
+    )
 
     def run(case: tuple[str, Any]) -> None:
         code, tests = case

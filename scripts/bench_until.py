@@ -1,7 +1,7 @@
 """How much of a teacher's bill `until` saves: the same problems sampled n times, and until enough are right.
 
-Both draw from one store on the packaged base, so both see the very same samples; what differs is how many are
-asked. Three mixes of problems, by how hard they are for it.
+Both draw from one store, so both see the very same samples; what differs is how many are asked. The packaged
+base is right one time in six; `--model FOLDER` adds what a recipe has trained, which is right far more often.
 """
 
 import argparse
@@ -19,8 +19,6 @@ from distillkit.trace import Problem, Trace
 from distillkit.verifiers.exact import Exact
 
 TOY = Model("toy:base", str(BASE), "content")
-MIXES = {"hard": ((3, 8), 1.0), "medium": ((3, 4), 0.7), "easy": ((2, 2), 0.5)}
-"""Terms of the chains, and the temperature."""
 UNTILS = [
     Until(correct=1),
     Until(correct=2),
@@ -30,13 +28,11 @@ UNTILS = [
 ]
 
 
-def sampled(
-    store: Path, problems: list[Problem], n: int, temperature: float, until: Until | None
-) -> list[Trace]:
+def sampled(store: Path, model: Model, problems: list[Problem], n: int, until: Until | None) -> list[Trace]:
     """All traces of one draw."""
-    sampling = Sampling(engine=TransformersEngine(block=256), max_tokens=64, temperature=temperature)
-    plan = Plan.of(sampling, TOY, problems, n, 5, until)
-    with drawn(plan, TOY, Store(store), verifiers={"chain": Exact()}) as found:
+    sampling = Sampling(engine=TransformersEngine(block=256), max_tokens=64)
+    plan = Plan.of(sampling, model, problems, n, 5, until)
+    with drawn(plan, model, Store(store), verifiers={"chain": Exact()}) as found:
         return list(found.traces())
 
 
@@ -48,38 +44,44 @@ def rights(traces: list[Trace]) -> Counter[str]:
     )
 
 
+def compare(model: Model, problems: list[Problem], n: int) -> None:
+    """Print a row per rule for one model and one n."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = sampled(Path(folder), model, problems, n, None)
+        found, tokens = rights(plain), sum(trace.completion_tokens or 0 for trace in plain)
+        for until in UNTILS:
+            if max(until.correct, until.give_up_after or 0) > n:
+                continue
+            some = sampled(Path(folder), model, problems, n, until)
+            served = sum(each >= until.correct for each in rights(some).values())
+            possible = sum(each >= until.correct for each in found.values())
+            share = sum(trace.completion_tokens or 0 for trace in some) / tokens
+            rule = ", ".join(f"{key} {value}" for key, value in until.model_dump(exclude_none=True).items())
+            print(
+                f"| {model.name} | {found.total() / len(plain):.2f} | {n} | {rule} | {len(some):,} | "
+                f"{len(some) / len(plain):.2f} | {share:.2f} | {served} | {served / possible:.0%} |",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problems", type=int, default=150)
     parser.add_argument("--n", type=int, nargs="+", default=[32, 8])
+    parser.add_argument("--model", type=Path, help="folder of a trained model, to be compared as well")
     options = parser.parse_args()
+    problems = generate(options.problems, 3, "train")
+    models = [TOY] + ([Model("--model", str(options.model), "trained")] if options.model else [])
     print(
-        "| mix | pass@1 | n | until | asked | of plain n | tokens | problems served | of those that plain n serves |"
+        f"{options.problems} problems, temperature 1, max_tokens 64; served: problems with `correct` right ones"
+    )
+    print(
+        "| model | pass@1 | n | until | asked | of plain n | of its tokens | served | of those plain n serves |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
-    for name, (terms, temperature) in MIXES.items():
-        problems = (
-            generate(options.problems, 3, "train", terms)
-            if name != "easy"
-            else generate(min(options.problems, 80), 3, "train", terms)
-        )
+    for model in models:
         for n in options.n:
-            with tempfile.TemporaryDirectory() as folder:
-                plain = sampled(Path(folder), problems, n, temperature, None)
-                found, tokens = rights(plain), sum(trace.completion_tokens or 0 for trace in plain)
-                for until in UNTILS:
-                    if (until.give_up_after or 0) > n:
-                        continue
-                    some = sampled(Path(folder), problems, n, temperature, until)
-                    served = sum(each >= until.correct for each in rights(some).values())
-                    possible = sum(each >= until.correct for each in found.values())
-                    share = sum(trace.completion_tokens or 0 for trace in some) / tokens
-                    print(
-                        f"| {name} | {found.total() / len(plain):.2f} | {n} | {until.model_dump(exclude_none=True)} "
-                        f"| {len(some):,} | {len(some) / len(plain):.2f} | {share:.2f} | {served} | "
-                        f"{served / possible:.0%} |",
-                        flush=True,
-                    )
+            compare(model, problems, n)
 
 
 if __name__ == "__main__":

@@ -101,3 +101,43 @@ def test_a_model_folder_whose_config_is_broken_can_be_planned(tmp_path: Path) ->
     recipe = curation(tmp_path, ("toy:base", f"{tmp_path}/model"), LIMITED)
     answer = distillkit("plan", recipe, "--store", tmp_path / "store")
     assert answer.code == 0 and "not known: traces" in answer.out
+
+
+ENDPOINT = """\
+name: bought
+budget: {money: MONEY}
+verifiers: {math: {kind: math}}
+stages:
+  - {name: problems, kind: problems, toy: chain, limit: 1000, domain: math}
+  - name: traces
+    kind: sample
+    engine: {kind: endpoint, base_urls: ["http://127.0.0.1:9/v1"], served_model: r1, prices: {input: 1, output: 2}}
+    n: 4
+    max_tokens: 20000
+execution: {ray: {replicas: 4, gpus_per_replica: 2}}
+"""
+
+
+def test_what_a_paid_endpoint_costs_counts_against_the_money_and_a_cap_caps_it(tmp_path: Path) -> None:
+    recipe = tmp_path / "bought.yaml"
+    recipe.write_text(ENDPOINT.replace("MONEY", "50"))
+    planned = plan(load(recipe), recipe, tmp_path / "store")
+    [traces] = [stage for stage in planned.stages if stage["name"] == "traces"]
+    assert traces["cost"]["money"] == pytest.approx(4000 * (200 * 1 + 10_000 * 2) / 1e6)  # 80.8
+    assert traces["cost"]["gpu_hours"] == 0
+    assert planned.over_budget == ["costs about 80.80, and the budget is 50.00"]
+    capped = plan(load(recipe, ["stages.traces.engine.max_cost=40"]), recipe, tmp_path / "store")
+    assert capped.total["money"] == 40 and capped.over_budget == []
+    refused = distillkit("run", recipe, "--store", tmp_path / "store")
+    assert (
+        refused.code == 2
+        and "costs about 80.80, and the budget is 50.00; raise the budget or add --yes" in refused.err
+    )
+
+
+def test_a_cluster_is_told_what_to_start_where(tmp_path: Path) -> None:
+    recipe = tmp_path / "bought.yaml"
+    recipe.write_text(ENDPOINT.replace("MONEY", "500"))
+    assert (
+        "ray start --address=FIRST_NODE:6379" in distillkit("plan", recipe, "--store", tmp_path / "store").out
+    )

@@ -97,6 +97,18 @@ def gone(pid: int) -> bool:
     return False
 
 
+def test_secrets_stay_with_the_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "OPENAI_API_KEY", "my_secret", "DB_PASSWORD"):
+        monkeypatch.setenv(name, "for nobody else")
+    monkeypatch.setenv("HARMLESS", "yes")
+    path = tmp_path / "environment.py"
+    path.write_text("import os\ndef act(item):\n    return dict(os.environ)\n")
+    with Pool(user_function, (str(path), "act", file_digest(path)), workers=1, cpu_s=1) as pool:
+        [environment] = pool.map([0])
+    assert environment["HARMLESS"] == "yes"
+    assert "for nobody else" not in environment.values()
+
+
 def test_results_keep_the_order_of_the_items(make_pool: Make) -> None:
     assert make_pool().map(list(range(1000))) == list(range(1000))
     assert make_pool().map([]) == []
@@ -120,6 +132,33 @@ def test_bad_items_cost_themselves_only(make_pool: Make) -> None:
             assert isinstance(result, Failure) and result.cause == bad[str(item)], (item, result)
         else:
             assert result == item
+
+
+def test_a_forked_server_is_replaced_from_the_same_clean_state(make_pool: Make) -> None:
+    bad = {"loop": "cpu", "big power": "cpu", "eat": "died", "crash": "died", "raise": "raised"}
+    items: list[object] = []
+    for at, name in enumerate(bad):
+        items += ["pid", at, name, -at, str(at)]
+    pool = make_pool(workers=1, forks=True)
+    results = pool.map(items)
+    for item, result in zip(items, results, strict=True):
+        if item in bad:
+            assert isinstance(result, Failure) and result.cause == bad[str(item)], (item, result)
+        elif item != "pid":
+            assert result == item
+    pids = [result for item, result in zip(items, results, strict=True) if item == "pid"]
+    assert len(set(pids)) == 5  # one more after each death, none after "raise"
+    pool.close()
+    assert all(gone(pid) for pid in pids)
+
+
+def test_a_forked_server_killed_from_outside_shifts_no_row(make_pool: Make) -> None:
+    pool = make_pool(workers=1, forks=True)
+    for _ in range(3):
+        [pid] = pool.map(["pid"])
+        os.kill(pid, signal.SIGKILL)
+        assert gone(pid)
+        assert pool.map(list(range(20))) == list(range(20))
 
 
 def test_a_failure_says_what_happened(make_pool: Make) -> None:
@@ -231,7 +270,8 @@ def test_shared_pools_are_one_per_setting(file: Path) -> None:
     close_shared()
 
 
-def test_no_worker_outlives_a_killed_parent(file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("forks", [False, True])
+def test_no_worker_outlives_a_killed_parent(file: Path, tmp_path: Path, forks: bool) -> None:
     """The worker is inside C code that holds the interpreter lock: only the kernel can end it."""
     log = tmp_path / "pid"
     script = f"""
@@ -240,7 +280,7 @@ def test_no_worker_outlives_a_killed_parent(file: Path, tmp_path: Path) -> None:
         from distillkit.worker import user_function
         from pathlib import Path
         file = {str(file)!r}
-        pool = Pool(user_function, (file, "act", file_digest(Path(file))), workers=1, cpu_s=9999)
+        pool = Pool(user_function, (file, "act", file_digest(Path(file))), workers=1, cpu_s=9999, forks={forks})
         [pid] = pool.map(["pid"])
         Path({str(log)!r}).write_text(str(pid) + ".")
         pool.map(["big power"])

@@ -48,7 +48,7 @@ def test_its_dump_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
 
 def test_it_can_be_planned_within_its_budget(path: Path, tmp_path: Path) -> None:
     planned = plan(load(path), path, tmp_path / "store")
-    assert planned.over_budget == [] and planned.total["gpu_hours"] > 0
+    assert planned.over_budget == [] and (planned.total["gpu_hours"] > 0 or planned.total["money"])
 
 
 def test_it_spells_out_what_decides_the_result(path: Path) -> None:

@@ -26,6 +26,7 @@ from distillkit.engines.base import (
     Request,
     load_tokenizer,
     require_context,
+    text_of,
 )
 from distillkit.engines.endpoint_answer import Answer, BadAnswer, read
 from distillkit.engines.endpoint_batch import LARGEST, Desk
@@ -227,7 +228,7 @@ class EndpointSession:
             except Trouble as trouble:
                 raise self._no_batch(lane.server, trouble) from None
             if isinstance(outcome, Answer):
-                return self.row(request, outcome, told)
+                return self.row(request, self._decoded(outcome, parameters), told)
             return self.failed(request, outcome, told)
 
         # What is handed in cannot be stopped: with a limit, no more at once than will surely stay below it.
@@ -267,7 +268,7 @@ class EndpointSession:
             told = {"host": lane.server.host, "tries": faults + refusals + 1}
             if isinstance(outcome, Answer):
                 told["latency_s"] = round(time.monotonic() - began, 3)
-                return self.row(request, outcome, told)
+                return self.row(request, self._decoded(outcome, parameters), told)
             faults, refusals = faults + (not outcome.busy), refusals + outcome.busy
             if not (outcome.busy or outcome.broken) or faults == self.engine.tries or refusals == REFUSALS:
                 return self.failed(request, outcome, told)
@@ -333,6 +334,13 @@ class EndpointSession:
         return RecipeError(
             f"engine endpoint: {server.url} does not serve {self.engine.served_model} ({trouble}); {mend}"
         )
+
+    def _decoded(self, answer: Answer, parameters: Parameters) -> Answer:
+        """The answer with its text made of its tokens, as every engine makes it, where the server told them."""
+        if answer.token_ids is None or self.tokenizer is None:
+            return answer
+        text = text_of(self.tokenizer, answer.token_ids, parameters.stop)
+        return replace(answer, completion=replace(answer.completion, text=text))
 
     def row(self, request: Request, answer: Answer, told: dict[str, Any]) -> Completion:
         """The completion of an answer, with what it cost. Raises RecipeError where the reasoning is kept back."""

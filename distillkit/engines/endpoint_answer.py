@@ -36,6 +36,8 @@ class Answer:
     reasoned: bool | None = None
     reasoning_tokens: int = 0
     """As the server counted them, 0 where it did not."""
+    token_ids: list[int] | None = None
+    """The tokens of the text, where the server tells them; the one that ended it is not among them."""
 
 
 def read(data: object) -> Answer:
@@ -73,6 +75,7 @@ def read(data: object) -> Answer:
         ),
         reasoned,
         _count(details, "reasoning_tokens") or 0,
+        _token_ids(choice, reason),
     )
 
 
@@ -109,6 +112,15 @@ def _with_stop(choice: Json) -> str:
     stop = choice.get("stop_reason", choice.get("matched_stop"))
     text = str(choice["text"])
     return text + stop if isinstance(stop, str) and not text.endswith(stop) else text
+
+
+def _token_ids(choice: Json, reason: str) -> list[int] | None:
+    """vLLM's `return_token_ids`: all that were generated, one that ended the text included."""
+    ids = choice.get("token_ids")
+    if not isinstance(ids, list) or not all(type(each) is int for each in ids):
+        return None
+    ended = reason == "stop" and not isinstance(choice.get("stop_reason"), str)
+    return ids[:-1] if ended else ids
 
 
 def _telemetry(data: Json, usage: Json) -> Json:

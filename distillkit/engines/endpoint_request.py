@@ -78,6 +78,9 @@ class Wording(Strict):
                     return too_long(len(ids), server.context)
                 body["max_tokens"] = min(parameters.max_tokens, server.context - len(ids))
             body["prompt"] = ids  # a text would get a second begin token from some tokenizers
+            body["return_token_ids"] = (
+                True  # a server decodes them behind the prompt, which may begin with a space
+            )
         else:
             body["prompt"] = request.prompt
         return {name: value for name, value in (body | self.extra_body).items() if value is not None}

@@ -5,8 +5,12 @@ anything else, as a number that stands for it, so an object that claims to equal
 Runs inside the sandbox: standard library only.
 """
 
-from collections.abc import Callable
-from typing import Any
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing and collections would double the start of every sandbox
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 LINKS = {"ListNode": ("next",), "TreeNode": ("left", "right")}
 """Linked classes that travel by value (LeetCode's), with the fields that hold another node."""

@@ -52,7 +52,7 @@ class WallError(Exception):
 
 @dataclass
 class Grader:
-    """Grades in this process, one candidate at a time; `close` ends the warm box."""
+    """Grades in this process, one candidate at a time."""
 
     level: Level
     packages: list[str]
@@ -62,6 +62,7 @@ class Grader:
     stop: bool
     tolerance: float | None
     _checker: Box | None = field(default=None, init=False)
+    _spare: Box | None = field(default=None, init=False)
 
     def __call__(self, item: dict[str, Any]) -> Result:
         """The result for {"code": text, "tests": code_tests.as_json(...)}."""
@@ -95,13 +96,18 @@ class Grader:
         return tally
 
     def _candidate(self, code: str) -> Box:
-        """A box with the candidate in it. The CPU limit of each test is set inside; this one is for compiling."""
-        limits = Limits(cpu_s=self.cpu_s + 10, memory_mib=self.memory_mib)
-        box = Box(_modules("code_codec", "code_runner"), limits, self.level, files_of(tuple(self.packages)))
+        """A box with the candidate in it; the next one starts meanwhile, for its start is mostly waiting."""
+        box = self._spare if self._spare is not None and not self._spare.ended else self._new_box()
         job = {"source": code, "cpu_s": self.cpu_s, "warm": self.packages}
         with suppress(BoxError):  # the first answer that it owes will say so
             box.send(marshal.dumps(job), self._deadline())
+        self._spare = self._new_box()
         return box
+
+    def _new_box(self) -> Box:
+        """The CPU limit of each test is set inside; this one is for compiling."""
+        limits = Limits(cpu_s=self.cpu_s + 10, memory_mib=self.memory_mib)
+        return Box(_modules("code_codec", "code_runner"), limits, self.level, files_of(tuple(self.packages)))
 
     def _deadline(self) -> float:
         return time.monotonic() + self.wall_s
@@ -196,7 +202,7 @@ class Grader:
                     reply, fate = {"raised": "ValueError: it spoke out of turn"}, fate
                 checker.send(json.dumps(reply).encode(), self._deadline())
         except BoxError as ended:
-            self.close()
+            self._end_checker()
             if ended.cause == "wall":
                 raise WallError from None
             return _failed_at_once(tests.script, "grader_crashed", "the tests broke their sandbox")
@@ -217,8 +223,7 @@ class Grader:
             self._checker = Box(modules, limits, self.level, files_of(tuple(self.packages)))
         return self._checker
 
-    def close(self) -> None:
-        """End the tests' box."""
+    def _end_checker(self) -> None:
         if self._checker is not None:
             self._checker.close()
             self._checker = None

@@ -5,15 +5,20 @@ Each test gets a process forked from this one, so that tests share no state and 
 Speaks frames (4 bytes of length, then content) on descriptors that the candidate's input() and print() cannot reach.
 """
 
+from __future__ import annotations
+
 import marshal
 import os
 import resource
 import signal
 import sys
-import types
-from typing import Any
 
 from distillkit.verifiers import code_codec as codec
+
+TYPE_CHECKING = False  # typing and types would double the start of every sandbox
+if TYPE_CHECKING:
+    from types import CodeType
+    from typing import Any
 
 # Where judges that take a bare function or class import everything: what a candidate uses without importing it.
 _ASSUMED = {
@@ -96,7 +101,7 @@ class Program:
 
     def __init__(self, source: str, cpu_s: int, requests: int, answers: int) -> None:
         self._cpu_s, self._requests, self._answers = cpu_s, requests, answers
-        self._code: types.CodeType | None = None
+        self._code: CodeType | None = None
         self.refused = _attempt(lambda: self._compile(source))
         self._assumed: dict[str, Any] | None = None
 
@@ -154,7 +159,7 @@ class Program:
 
     def load(self, name: str, assumed: dict[str, Any]) -> dict[str, Any]:
         """Run it as a module of that name and give its names."""
-        module = sys.modules[name] = types.ModuleType(name)
+        module = sys.modules[name] = type(sys)(name)
         module.__dict__.update(assumed)
         if self._code is not None:
             exec(self._code, module.__dict__)
@@ -213,11 +218,11 @@ def _describe(error: BaseException) -> str:
     return f"{'denied ' if denied else ''}{type(error).__name__}: {said}"[:500]
 
 
-def _assumed(code: types.CodeType) -> dict[str, Any]:
+def _assumed(code: type(code)) -> dict[str, Any]:
     used, waiting = set[str](), [code]
     for each in waiting:
         used.update(each.co_names)
-        waiting += [const for const in each.co_consts if isinstance(const, types.CodeType)]
+        waiting += [const for const in each.co_consts if isinstance(const, type(code))]
     found: dict[str, Any] = {"ListNode": codec.ListNode, "TreeNode": codec.TreeNode}
     for module, names in _ASSUMED.items():
         for name in used.intersection(names.split()):

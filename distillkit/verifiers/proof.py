@@ -120,8 +120,10 @@ class Proof(Verifier):
         of_answer = len(done) > task.from_answer
         if last["code"] == 127:
             return "grader_crashed", last["out"]
-        if last["code"] < 0 and last["cpu_s"] >= 0.9 * self.cpu_s:
+        if last["code"] < 0 and last["cpu_s"] >= 0.5 * self.cpu_s:  # the kernel counts in ticks, so never in full
             return "out_of_time" if of_answer else "grader_timeout", f"more than {self.cpu_s} s of CPU time"
+        if last["code"] < 0:
+            return "crashed" if of_answer else "grader_crashed", f"killed by signal {-last['code']}"
         if last["code"] != 0 and of_answer:
             of_check = len(done) == len(task.steps)
             return "wrong", ("proves something else: " if of_check else "") + _first_error(last["out"])

@@ -84,8 +84,8 @@ class TestRoom:
 
     def test_a_context_that_does_not_fit_names_one_that_does(self):
         self.refused(r"sequence of 131072 tokens takes 7\.5 GB, .* 6\.4 GB are left", 24, 24)
-        self.refused(r"write max_model_len: 110592 or less", 24, 24)
-        fitting = arguments(max_model_len=110592)
+        self.refused(r"write max_model_len: 110848 or less", 24, 24)
+        fitting = arguments(max_model_len=110848)
         require_room("org/seven", Need.of(QWEN_7B, fitting), fitting, 24 * GB, 24 * GB)
 
     def test_a_device_in_use(self):

@@ -184,7 +184,7 @@ def test_a_schema_decides_and_a_bad_one_judges_nobody() -> None:
         ] * 4
         assert [why is None for why in verifier.check_references([*bad, {"answer": 1}])] == [
             False,
-            True,
+            False,
             False,
             False,
             True,

@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
+import threading
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillkit.pool import _shared
+from distillkit.text import split_think
 from distillkit.trace import Trace, Verdict
 from distillkit.verifiers import Math
-from distillkit.verifiers.math import MAX_CHARS, readable
+from distillkit.verifiers.math import _memo
+from distillkit.verifiers.math_text import MAX_CHARS, readable
 
 DATA = os.environ.get("DISTILLKIT_DATA", "")
 QUICK = Math(cpu_s=0.4, workers=2)
@@ -83,6 +86,197 @@ def test_known_pairs(math: Math) -> None:
     for pairs, reason in ((EQUAL, "correct"), (DIFFERENT, "wrong")):
         found = verdicts(math, pairs)
         assert {pair: v.reason for pair, v in zip(pairs, found, strict=True)} == dict.fromkeys(pairs, reason)
+
+
+# What math-verify lacks or gets wrong, each with what must differ from it.
+RULES = {
+    "thin spaces": ([("1000", r"1\,000"), ("1000", r"1\ 000"), ("1000", "1~000")], [("1000", r"1\,00")]),
+    "mixed numbers": (
+        [(r"\frac{7}{2}", "3 1/2"), (r"\frac{7}{2}", r"3\frac{1}{2}"), (r"-\frac{7}{2}", r"-3 \frac12")],
+        [(r"\frac{31}{2}", "3 1/2"), (r"\frac{3}{2}", "3 1/2"), (r"-\frac{5}{2}", r"-3\frac12")],
+    ),
+    "e-notation": ([("120000", "1.2e5"), (r"1.2\times 10^{-4}", "1.2E-4")], [("120000", "1.2e4")]),
+    "a full stop": ([("42", "42."), (r"\sqrt{2}", r"\sqrt{2}.")], [("42", "4.2")]),
+    "a decimal comma": ([("1.22", "1,22")], [("1.22", "1,23"), ("1,22", "122")]),
+    "millions": (
+        [("1000000", "1 million"), ("2.5 million", "2,500,000"), ("3e9", r"3\text{ billion}")],
+        [("1000000", "1 billion"), ("1 million", "1")],
+    ),
+    "repeating decimals": (
+        [(r"\frac{1}{3}", r"0.\overline{3}"), (r"\frac16", r"0.1\overline{6}"), ("1", r"0.\bar{9}")],
+        [(r"0.\overline{3}", "0.3"), (r"\frac16", r"0.\overline{16}")],
+    ),
+    "small numbers": ([("0.0000001", "1e-7")], [("0.0000001", "0.0000002"), (r"2\pi", "0.0000002")]),
+    "percents": (
+        [(r"28\%", "28"), ("28", r"28\%"), (r"50\%", "0.5"), ("1", r"100\%"), (r"7\%", "7 percent")],
+        [("1", r"1\%"), (r"0.5\%", "0.5"), (r"50\%", r"5\%"), ("28", "0.28")],
+    ),
+    "degrees": (
+        [(r"90^\circ", "90"), (r"90^\circ", "90 degrees"), (r"\sin 30^\circ", "0.5"), (r"45^{\circ}", "45°")],
+        [(r"90^\circ", r"90\text{ radians}"), (r"\frac12", r"\sin 30")],
+    ),
+    "units": (
+        [(r"5\text{ cm}", "5"), ("5", "5 cm"), (r"3\text{ m}", r"300\text{ cm}"), (r"\$18", "18 dollars")]
+        + [(r"15\text{ cm}^2", "15 square centimeters"), (r"30\text{ km/h}", "30 kmh"), ("18", "£18")],
+        [(r"5\text{ cm}", r"5\text{ m}"), (r"5\text{ cm}^2", r"5\text{ cm}^3"), (r"\$18", "18 cents")]
+        + [("5 cm", "5 m"), (r"6\pi\text{ m}", r"6\pi\text{ cm}"), (r"20^\circ C", r"20^\circ F")],
+    ),
+    "bases": (
+        [("12_7", "12_{7}"), (r"1011_{\text{two}}", "1011_2"), ("12_7", "12"), (r"2A_{16}", r"2A_{16}")],
+        [("12_7", "12_8"), ("12_7", "9"), ("12_7", "21_7")],
+    ),
+    "clock times": (
+        [
+            ("3:30", "03:30"),
+            (r"3:30\text{ p.m.}", "15:30"),
+            (r"3:30\text{ p.m.}", "3:30 PM"),
+            ("7:45", "7:45 AM"),
+        ],
+        [("3:30 am", "3:30 pm"), ("10:15", "20:30"), ("12:00", "1:00")],
+    ),
+    "ratios": ([("1:2", "2:4"), ("7:32", "7 : 32")], [("1:2", "2:1"), ("1:2:3", "1:2:4")]),
+    "words": (
+        [(r"\text{Even}", "even"), (r"\textbf{(A)}", "A"), ("Monday", r"\text{Monday}"), ("xy", "yx")],
+        [("ABCD", "BADC"), ("AC", "CA"), (r"\text{no}", r"\text{on}"), (r"\text{Ada}", r"\text{Eve}")],
+    ),
+    "points and sets": (
+        [("(1,3)", "1,3"), ("1,3", "3 and 1"), (r"\{1,3\}", r"\{3,1\}"), ("(p,q)=(3,2)", "(3,2)")],
+        [
+            ("(1,3)", "1 and 3"),
+            ("(1,3)", r"\{1,3\}"),
+            ("(1,3)", "(3,1)"),
+            ("[1,3]", "[1,3)"),
+            ("(1,3)", "[1,3]"),
+        ],
+    ),
+    "chains": ([("11", "x=5+6=11"), ("11", "x=11")], [("7", "x=1=7"), ("7", "x=7=1")]),
+    "intervals": ([("[-2,7]", r"-2 \le x \le 7"), (r"x>1", r"(1,\infty)")], [("[-2,7]", r"-2 < x < 7")]),
+    "signs of Unicode": ([(r"5\sqrt{3}", "5√3"), (r"4\pi", "4π"), (r"x \le 3", "x ≤ 3")], [(r"4\pi", "4p")]),
+    "complex numbers": (
+        [("-1", "i^2"), ("2i", "(1+i)^2"), ("-i", r"\frac{1}{i}")],
+        [("2i", "-2i"), ("1", "i^2")],
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules(math: Math, rule: str) -> None:
+    equal, different = RULES[rule]
+    found = {
+        pair: v.reason for pair, v in zip(equal + different, verdicts(math, equal + different), strict=True)
+    }
+    assert found == dict.fromkeys(equal, "correct") | dict.fromkeys(different, "wrong")
+
+
+PAIRS = [
+    json.loads(row)
+    for row in (Path(__file__).parents[1] / "data/math_pairs.jsonl").read_text("utf-8").splitlines()
+]
+
+
+def test_labelled_pairs(math: Math) -> None:
+    """No false positive where a reward must not have one; a third of the pairs was locked away while tuning."""
+    found = verdicts(math, [(row["gold"], row["answer"]) for row in PAIRS])
+    right: dict[str, list[bool]] = defaultdict(list)
+    for row, verdict in zip(PAIRS, found, strict=True):
+        assert verdict.score is not None, row
+        right[row["split"]].append((verdict.score == 1.0) == row["equal"])
+        if row["category"] in ("int", "int-sep", "fraction", "choice", "unit"):
+            assert not (verdict.score == 1.0 and not row["equal"]), row
+    assert len(PAIRS) >= 500
+    assert {split: sum(each) / len(each) >= 0.95 for split, each in right.items()} == {
+        "open": True,
+        "locked": True,
+    }
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "9. Anya needs to climb to the ninth floor",
+        "the sum of both numbers is odd",
+        r"\text{It is 9 because she climbs} ",
+    ],
+)
+def test_a_gold_in_prose_is_reported(math: Math, gold: str) -> None:
+    assert "sentence" in str(math.check_reference(gold))
+    [verdict] = verdicts(math, [(gold, gold)])
+    assert (verdict.score, verdict.reason) == (None, "unparseable_gold")
+
+
+@pytest.mark.parametrize(
+    "gold", ["12 and 15", r"\text{no real solutions}", r"5\text{ square centimeters}", "x = 1 or x = 2"]
+)
+def test_a_gold_in_words_is_not_prose(math: Math, gold: str) -> None:
+    assert math.check_reference(gold) is None
+
+
+def test_thinking_is_not_read(math: Math) -> None:
+    completion = r"<think>\boxed{8}</think> so \boxed{7}"
+    _, response = split_think(completion)
+    assert math.grade(trace("7", response)).reason == "correct"
+    _, unfinished = split_think(r"<think>it is \boxed{7}")
+    assert math.grade(trace("7", unfinished)).reason == "no_answer"
+
+
+HARD = [
+    (r"\sin^2 x+\cos^2 x", "1"),
+    (r"\frac{\sqrt{3}}{3}", r"\frac{1}{\sqrt[4]{9}}"),
+    (r"\tan^2(y)+1", r"\sec^2(y)"),
+    (r"x^2+y^2=4", r"y^2=4-x^2"),
+    (r"\ln 4", r"2\ln 3"),
+    (r"\frac{x}{7}", r"10^{10^{10}}"),
+    (r"\frac{x}{8}", r"\binom{1000000}{500000}"),
+    (r"\frac{x}{9}", "{" * 100_000),
+    ("7", "7"),
+]
+
+
+def test_a_loaded_machine_gives_the_same_verdicts() -> None:
+    """CPU time decides: beside four busy processes everything takes longer and nothing is judged otherwise."""
+    with Math(cpu_s=1.5, workers=2) as verifier:
+        idle = [verdict.reason for verdict in verdicts(verifier, HARD)]
+        _memo.clear()
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+        try:
+            loaded = [verdict.reason for verdict in verdicts(verifier, HARD)]
+        finally:
+            for process in busy:
+                process.kill()
+                process.wait()
+    assert loaded == idle
+    assert idle[5:] == ["grader_timeout", "grader_timeout", "wrong", "correct"]
+
+
+def test_any_thread_may_grade(math: Math) -> None:
+    found: dict[int, list[str]] = {}
+
+    def work(number: int) -> None:
+        pairs = [(rf"\sin({number}x)", rf"\sin({number} x)"), (rf"\sin({number}x)", rf"\cos({number}x)")]
+        found[number] = [verdict.reason for verdict in verdicts(math, pairs)]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {number: ["correct", "wrong"] for number in range(8)}
+
+
+@pytest.mark.slow
+def test_inside_a_ray_worker() -> None:
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+
+    def grade() -> list[str]:
+        with Math(workers=1, cpu_s=1.0) as verifier:
+            pairs = [(r"\tan^2(y)+1", r"\sec^2(y)"), (r"\frac{x}{7}", r"10^{10^{10}}"), (r"\ln 4", r"2\ln 2")]
+            return [verdict.reason for verdict in verdicts(verifier, pairs)]
+
+    try:
+        assert ray.get(ray.remote(grade).remote()) == ["correct", "grader_timeout", "correct"]
+    finally:
+        ray.shutdown()
 
 
 def test_the_last_box_alone_counts(math: Math) -> None:
@@ -153,6 +347,7 @@ def test_integers_and_equal_text_start_no_worker() -> None:
     code = r"""
 import sys
 from distillkit.pool import _shared
+from distillkit.text import split_think
 from distillkit.trace import Trace
 from distillkit.verifiers import Math
 pairs = [("7", r"\boxed{7}"), ("7", r"\boxed{1,007}"), ("8", "no")]
