@@ -38,7 +38,7 @@ class Index:
         import numpy as np
 
         self._recent: dict[int, Place] = {}
-        self._sort(np.empty(0, RECORD) if records is None else records)
+        self._hold(np.empty(0, RECORD) if records is None else _sorted(records))
 
     def __len__(self) -> int:
         """Keys; those whose record is empty do not count."""
@@ -71,21 +71,32 @@ class Index:
         return True
 
     def _settle(self) -> None:
+        """Merge the latest keys into the sorted ones: twice their memory for a moment, where sorting takes more."""
         import numpy as np
 
-        recent = records_of(list(self._recent.items()))
+        recent = _sorted(records_of(list(self._recent.items())))
         self._recent.clear()
-        self._sort(np.concatenate([self._sorted, recent]))
+        places = np.searchsorted(self._sorted["high"], recent["high"], side="right") + np.arange(len(recent))
+        merged: Records = np.empty(len(self._highs) + len(recent), RECORD)
+        old: NDArray[np.bool_] = np.ones(len(merged), bool)
+        old[places] = False
+        merged[places] = recent
+        merged[old] = self._sorted
+        self._hold(merged)
 
-    def _sort(self, records: "Records") -> None:
-        import numpy as np
-
-        self._sorted = records[np.argsort(records["high"], kind="stable")]
+    def _hold(self, records: "Records") -> None:
+        self._sorted = records
         # Memory views give Python integers, several times faster than arrays do.
-        self._highs = memoryview(self._sorted["high"])
-        self._lows = memoryview(self._sorted["low"])
-        self._starts = memoryview(self._sorted["start"])
-        self._lengths = memoryview(self._sorted["length"])
+        self._highs = memoryview(records["high"])
+        self._lows = memoryview(records["low"])
+        self._starts = memoryview(records["start"])
+        self._lengths = memoryview(records["length"])
+
+
+def _sorted(records: "Records") -> "Records":
+    import numpy as np
+
+    return records[np.argsort(records["high"], kind="stable")]
 
 
 def records_of(places: Sequence[tuple[int, Place]]) -> "Records":

@@ -121,13 +121,16 @@ class Ledger:
         with self._syncing:
             if self._failure is not None:
                 raise self._failure
-            batch = [self._unsaved.popleft() for _ in range(len(self._unsaved))]
+            batch = list(self._unsaved)
             if not batch:
                 return
             try:
                 os.fsync(self._file.fileno())
                 if self._saves:
                     append_records(self._index_path, batch)
+                # Only now: what an interruption here writes twice is seen as damage, what it left out would not be.
+                for _ in batch:
+                    self._unsaved.popleft()
             except (OSError, MissingError) as error:
                 # No later sync may mend it: the index would have a gap.
                 self._failure = disk_error(self.path, error) if isinstance(error, OSError) else error
@@ -194,17 +197,19 @@ class Ledger:
 
     def _load(self) -> int:
         """Take in the index and the lines behind it, and cut a torn tail; returns the end of the lines."""
-        records = load_records(self._index_path)
-        end = 0
-        if len(records):
-            key, start = (int(records[-1]["high"]) << 64) + int(records[-1]["low"]), int(records[-1]["start"])
-            if self._key_at(start) == key:
-                end = start + int(records[-1]["length"])
-            else:  # other lines than it was made of
-                records = records[:0]
-                self._index_path.unlink()
-        self._index = Index(records)
+        self._index, end = self._load_index()
         return self._scan(end)
+
+    def _load_index(self) -> tuple[Index, int]:
+        """The index, and the end of the lines that it knows."""
+        records = load_records(self._index_path)
+        if not len(records):
+            return Index(), 0
+        high, low, start, length, _ = records[-1].tolist()
+        if self._key_at(start) != (high << 64) + low:  # it was made of other lines
+            self._index_path.unlink()
+            return Index(), 0
+        return Index(records), start + length
 
     def _scan(self, end: int) -> int:
         with self.path.open("rb") as file:

@@ -36,7 +36,13 @@ _FIRST_UID = 64000  # up to 64999: no distribution gives these to anybody
 _WATCH_S = 0.05
 _START_S = 30.0
 _SITE = "/site"
+# All that a program finds in its environment: sets iterate alike in every run, and libraries start no threads.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_ISOLATION = """
+--unshare-all --unshare-user --disable-userns --die-with-parent --new-session --clearenv --cap-drop ALL
+--hostname sandbox --ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache
+--proc /proc --remount-ro /proc --dev /dev --remount-ro /dev
+""".split()
 # Limits first, then the modules that the parent sends, then main() of the last one. -c keeps it off the disk.
 _BOOT = """
 import marshal, os, resource, sys
@@ -79,9 +85,6 @@ class Limits:
     """Size of /tmp."""
 
 
-_dying: list[subprocess.Popen[bytes]] = []
-
-
 class BoxError(Exception):
     """A box gave no answer: "wall" (not in time), "memory" (more than its limit) or "died" (it ended)."""
 
@@ -90,12 +93,15 @@ class BoxError(Exception):
         self.cause = cause
 
 
+_dying: list[subprocess.Popen[bytes]] = []
+
+
 class Box:
     """A running program in a sandbox, and frames (bytes) to and from it. For one thread at a time.
 
     Args:
-        modules: (name, code) in the order in which they import each other; `main()` of the last one is run. It finds
-            `distillkit`-style names of earlier ones in sys.modules, and speaks frames on descriptors 0 and 1.
+        modules: (full name, code), imported ones first; `main()` of the last one is run. It speaks frames (4 bytes of
+            length, big-endian, then content) on descriptors 0 and 1.
         site: files and folders that it may import besides the standard library.
     """
 
@@ -113,23 +119,21 @@ class Box:
         filter_read = _pipe_holding(_system_call_filter()) if boxed else None
         try:
             self.process = subprocess.Popen(
-                _bubblewrap(limits, site, filter_read) if filter_read else _python(sys.executable),
+                _python(sys.executable) if filter_read is None else _bubblewrap(limits, site, filter_read),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 bufsize=0,
-                env={}
-                if boxed
-                else _ENVIRONMENT,  # not even bubblewrap itself: /proc/1/environ shows its own
+                env={} if boxed else _ENVIRONMENT,  # {} for bubblewrap too: /proc/1/environ shows its own
                 cwd="/",
                 start_new_session=True,
-                pass_fds=[filter_read] if filter_read else [],
+                pass_fds=[] if filter_read is None else [filter_read],
                 user=_uid() if as_root else None,
                 group=_uid() if as_root else None,
                 extra_groups=[] if as_root else None,
             )
         finally:
-            if filter_read:
+            if filter_read is not None:
                 os.close(filter_read)
         assert self.process.stdin is not None and self.process.stdout is not None
         self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
@@ -219,78 +223,65 @@ def probe(level: Level = "bubblewrap") -> str:
     return _probe()
 
 
+_HELLO = """
+import os, sys
+def main():
+    text = f"Python {sys.version.split()[0]}".encode()
+    os.write(1, len(text).to_bytes(4, "big") + text)
+"""
+
+
 @cache
 def _probe() -> str:
-    hello = compile(
-        "import os, sys\ndef main():\n text = f'Python {sys.version.split()[0]}'.encode()\n"
-        " os.write(1, len(text).to_bytes(4, 'big') + text)\n",
-        "hello",
-        "exec",
-    )
-    box = Box([("hello", hello)], Limits(), errors=subprocess.PIPE)
+    until = time.monotonic() + _START_S
     try:
-        box.send(b"", time.monotonic() + 30)
-        python = box.receive(time.monotonic() + 30).decode()
-    except BoxError as error:
-        assert box.process.stderr is not None
-        said = box.process.stderr.read().decode(errors="replace").strip().splitlines()
-        raise MissingError(
-            f"bubblewrap does not work on this machine: {(said or [error.cause])[-1]}; allow unprivileged user "
-            "namespaces (in a container: --security-opt seccomp=unconfined and an unmasked /proc), or run untrusted "
-            "code without protection by `sandbox: none` on the verifier and `run --trust`"
-        ) from None
-    finally:
-        box.close()
-        if box.process.stderr:
-            box.process.stderr.close()
+        with Box([("hello", compile(_HELLO, "hello", "exec"))], Limits(), errors=subprocess.PIPE) as box:
+            try:
+                python = box.receive(until).decode()
+            except BoxError as error:
+                raise MissingError(_WITHOUT.format(_last_line(box) or error.cause)) from None
+    except OSError as error:  # no right to become another user, or no memory for one more process
+        raise MissingError(_WITHOUT.format(error)) from None
     user = f"dropped from root to uid {_uid()}" if os.geteuid() == 0 else f"uid {os.geteuid()}"
-    version = subprocess.run(
-        [_program(), "--version"], capture_output=True, text=True, check=False
-    ).stdout.split()
-    return f"bubblewrap {version[-1] if version else '?'}, {python}, {user}"
+    told = subprocess.run([_program(), "--version"], capture_output=True, text=True, check=False).stdout
+    return f"{told.strip() or 'bubblewrap'}, {python}, {user}"
+
+
+_WITHOUT = (
+    "bubblewrap does not work on this machine: {}; allow unprivileged user namespaces (in a container: --security-opt "
+    "seccomp=unconfined and an unmasked /proc), or run untrusted code without protection by `sandbox: none` on the "
+    "verifier and `run --trust`"
+)
+
+
+def _last_line(box: Box) -> str:
+    """What bubblewrap complained of."""
+    assert box.process.stderr is not None
+    with box.process.stderr as errors:
+        return "".join(errors.read().decode(errors="replace").strip().splitlines()[-1:])
 
 
 def _bubblewrap(limits: Limits, site: Sequence[Path], filter_read: int) -> list[str]:
     python = interpreter()
     prefix = str(python.parent.parent)
-    command = [
-        _program(),
-        "--unshare-all",
-        "--unshare-user",
-        "--disable-userns",
-        "--die-with-parent",
-        "--new-session",
-    ]
-    command += ["--clearenv", "--cap-drop", "ALL", "--seccomp", str(filter_read), "--hostname", "sandbox"]
+    command = [_program(), "--seccomp", str(filter_read), *_ISOLATION]
     for name, value in _ENVIRONMENT.items():
         command += ["--setenv", name, value]
-    command += ["--ro-bind", "/usr", "/usr"]
     for name in ("/bin", "/lib", "/lib64", "/sbin"):
         path = Path(name)
         if path.is_symlink():
             command += ["--symlink", str(path.readlink()), name]
         elif path.is_dir():
             command += ["--ro-bind", name, name]
-    command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     if not prefix.startswith("/usr"):
         command += ["--ro-bind", prefix, prefix]
     for folder in _undeclared_packages(prefix):  # hidden, so that only declared packages can be found
         command += ["--tmpfs", folder, "--remount-ro", folder]
     for path in site:
         command += ["--ro-bind", str(path), f"{_SITE}/{path.name}"]
-    command += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-    command += ["--size", str(limits.tmp_mib * _MIB // 2), "--tmpfs", "/dev/shm"]
-    command += [
-        "--size",
-        str(limits.tmp_mib * _MIB),
-        "--tmpfs",
-        "/tmp",
-        "--chdir",
-        "/tmp",
-        "--remount-ro",
-        "/",
-    ]
-    return [*command, "--", *_python(str(python))]
+    for folder, size_mib in (("/dev/shm", limits.tmp_mib // 2), ("/tmp", limits.tmp_mib)):
+        command += ["--size", str(size_mib * _MIB), "--tmpfs", folder]
+    return [*command, "--chdir", "/tmp", "--remount-ro", "/", "--", *_python(str(python))]
 
 
 def _python(executable: str) -> list[str]:

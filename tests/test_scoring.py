@@ -5,7 +5,7 @@ import pytest
 
 from distillkit.artifact import Manifest
 from distillkit.engines.transformers import TransformersEngine
-from distillkit.errors import StageError
+from distillkit.errors import RecipeError, StageError
 from distillkit.sampling import Sampling
 from distillkit.scoring import (
     Judged,
@@ -24,7 +24,7 @@ from distillkit.scoring import (
 from distillkit.store import Writer
 from distillkit.text import split_think
 from distillkit.trace import Trace
-from distillkit.verifiers import Exact, Math
+from distillkit.verifiers import Exact, Majority, Math, RewardModel
 
 VERIFIERS = {"chain": Exact()}
 
@@ -229,3 +229,28 @@ def test_settings_say_what_a_score_depends_on() -> None:
     assert found["stop"] == ["</answer>"]
     assert found["engine"]["kind"] == "transformers"
     assert json.loads(json.dumps(found)) == found
+
+
+def test_settings_say_where_a_models_opinion_decides() -> None:
+    sampling = Sampling(max_tokens=64, engine=TransformersEngine())
+    verifiers = {"chain": Exact(), "chat": RewardModel(model="org/name")}
+    assert "learned" not in settings(sampling, verifiers, {"chain"})
+    found = settings(sampling, verifiers, {"chain", "chat"})
+    assert (found["learned"], found["judges"]) == (True, {"chat": "reward_model"})
+
+
+def test_failed_completions_count_in_no_number() -> None:
+    given = traces("p", "7", "<answer>7</answer>", "<answer>8</answer>")
+    failed = traces("p", "7", "", "", finish_reason="error")
+    for index, each in enumerate(failed):
+        object.__setattr__(each, "id", f"failed{index}")
+    every = metrics(by_problem(Scoring().judge([*given, *failed], VERIFIERS)), [], VERIFIERS)
+    assert every == metrics(by_problem(Scoring().judge(given, VERIFIERS)), [], VERIFIERS)
+    assert every["pass@1"].value == 0.5
+
+
+def test_a_models_own_majority_scores_no_model() -> None:
+    with pytest.raises(
+        RecipeError, match=r"verifiers\.chain: majority labels traces by what most of them answer"
+    ):
+        Scoring().judge(traces("p", None, "<answer>7</answer>"), {"chain": Majority(of=Exact())})

@@ -30,6 +30,7 @@ from distillkit.engines.base import (
 )
 from distillkit.engines.endpoint_answer import Answer, BadAnswer, read
 from distillkit.engines.endpoint_batch import LARGEST, Desk
+from distillkit.engines.endpoint_greeting import close, greet, key_refused, not_served
 from distillkit.engines.endpoint_lane import Lane, Lanes, pause_s
 from distillkit.engines.endpoint_opening import NO_REASONING, Opening
 from distillkit.engines.endpoint_price import Priced
@@ -42,11 +43,12 @@ from distillkit.spec import EXECUTION, digest
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+UNDECIDED_S = 2.0
+"""Longest that a refused request waits to see whether all are refused: that shows itself at once."""
 LONG_PROMPT = 1000
 """Tokens."""
 REFUSALS = 40
 """So often may a request meet a busy server; to be refused costs nothing, so it is no try."""
-GREETINGS = 3
 
 
 # The base has a plain None of this name, for every engine that costs nothing; pydantic warns of what is meant.
@@ -134,57 +136,22 @@ class EndpointEngine(Priced, Wording, Engine):
     def open(
         self, model: Model | None, tokenizer: "PreTrainedTokenizerBase | None"
     ) -> Iterator["EndpointSession"]:
+        import openai
+
         key = self._key()
         with Stream() as stream:
             servers = [Server.at(url, key, self.timeout_s) for url in self.base_urls]
             try:
-                reached = stream.run(_greet(self, servers))
+                reached = stream.run(greet(servers, self.served_model, self.api_key_env))
                 lanes = [Lane(server, self.concurrency) for server in servers]
                 for lane, there in zip(lanes, reached, strict=True):
                     if not there:
                         lane.rest(stream.loop.time())
-                yield EndpointSession(self, stream, Lanes(lanes), tokenizer)
+                yield EndpointSession(
+                    self, stream, Lanes(lanes), tokenizer, f"endpoint, openai {openai.__version__}"
+                )
             finally:
-                stream.run(_close(servers))
-
-
-async def _greet(engine: EndpointEngine, servers: list[Server]) -> list[bool]:
-    """Which servers are there; raises MissingError where none is, or one refuses the key."""
-    reached = await asyncio.gather(*(_reach(engine, server) for server in servers))
-    if not any(reason is None for reason in reached):
-        told = "; ".join(f"{s.host}: {reason}" for s, reason in zip(servers, reached, strict=True))
-        raise MissingError(f"engine endpoint: no server answers ({told}); start it, or correct base_urls")
-    return [reason is None for reason in reached]
-
-
-async def _reach(engine: EndpointEngine, server: Server) -> str | None:
-    """Why a server cannot be reached, None where it can."""
-    for attempt in range(1, GREETINGS + 1):
-        try:
-            await server.greet(engine.served_model)
-        except Trouble as trouble:
-            if trouble.status == 401:
-                raise key_refused(engine, server, 401) from None
-            if trouble.status is not None:  # it has no list, or keeps it from this key: it is there
-                return None
-            reason = str(trouble)
-            if attempt < GREETINGS:
-                await asyncio.sleep(pause_s(attempt))
-        else:
-            return None
-    return reason
-
-
-async def _close(servers: list[Server]) -> None:
-    for server in servers:
-        await server.client.close()
-
-
-def key_refused(engine: EndpointEngine, server: Server, status: int) -> MissingError:
-    """The error for a server that does not let us in; what it said may repeat the key."""
-    name = engine.api_key_env
-    get = f"export {name}=... with one that it takes" if name else "write api_key_env: NAME_OF_THE_VARIABLE"
-    return MissingError(f"engine endpoint: {server.host} refuses the key ({status}); {get}")
+                stream.run(close(servers))
 
 
 @dataclass
@@ -195,6 +162,7 @@ class EndpointSession:
     stream: Stream
     lanes: Lanes
     tokenizer: "PreTrainedTokenizerBase | None"
+    build: str
     opening: Opening = field(default_factory=Opening)
     silent_since: float | None = None
     """Of the first failure that no answer has followed."""
@@ -229,7 +197,7 @@ class EndpointSession:
                 raise self._no_batch(lane.server, trouble) from None
             if isinstance(outcome, Answer):
                 return self.row(request, self._decoded(outcome, parameters), told)
-            return self.failed(request, outcome, told)
+            return await self.failed(request, outcome, told)
 
         # What is handed in cannot be stopped: with a limit, no more at once than will surely stay below it.
         dearest = engine.cost(LONG_PROMPT, parameters.max_tokens)
@@ -238,7 +206,7 @@ class EndpointSession:
 
     def _no_batch(self, server: Server, trouble: Trouble) -> RecipeError | MissingError | EngineError:
         if trouble.status in (401, 403):
-            return key_refused(self.engine, server, trouble.status)
+            return key_refused(server, trouble.status, self.engine.api_key_env)
         if trouble.unpaid or trouble.busy or trouble.broken:
             return EngineError(
                 f"{server.host}: batches cannot be handed in or fetched ({trouble}); run again"
@@ -271,10 +239,9 @@ class EndpointSession:
                 return self.row(request, self._decoded(outcome, parameters), told)
             faults, refusals = faults + (not outcome.busy), refusals + outcome.busy
             if not (outcome.busy or outcome.broken) or faults == self.engine.tries or refusals == REFUSALS:
-                return self.failed(request, outcome, told)
+                return await self.failed(request, outcome, told)
             avoid = lane
-            if outcome.wait_s is None:
-                await asyncio.sleep(pause_s(faults + refusals))
+            await asyncio.sleep(pause_s(faults + refusals))
 
     async def _ask(self, lane: Lane, body: dict[str, Any]) -> Answer | Trouble:
         """One try, and what it says of the server."""
@@ -286,6 +253,10 @@ class EndpointSession:
             trouble = Trouble(str(bad), bad.status)
         except Trouble as found:
             trouble = found
+            if (
+                trouble.status == 404 and lane.answered
+            ):  # a router that has nobody for its model at this moment
+                trouble = Trouble(str(found))
         else:
             self.silent_since = None
             lane.answer()
@@ -302,13 +273,13 @@ class EndpointSession:
         """Raise where no further request would fare better."""
         server = lane.server
         if trouble.status == 401 or (trouble.status == 403 and not lane.answered):
-            raise key_refused(self.engine, server, trouble.status)
+            raise key_refused(server, trouble.status, self.engine.api_key_env)
         if trouble.unpaid:
             raise EngineError(
                 f"{server.host}: the account has no credit left ({trouble}); top it up and run again"
             )
         if trouble.status == 404 and not lane.answered:
-            raise await self._not_there(server, trouble)
+            raise await not_served(server, self.engine.served_model, trouble)
         if not (trouble.busy or trouble.broken):
             return
         patience_s = max(self.engine.patience_s, self.engine.timeout_s)
@@ -322,18 +293,6 @@ class EndpointSession:
                 f"no server has answered for {now - self.silent_since:,.0f} s; the last said: {trouble} "
                 f"({server.host}); run again when it is well"
             )
-
-    async def _not_there(self, server: Server, trouble: Trouble) -> RecipeError:
-        """The error for a model, or a path, that the server does not have."""
-        try:
-            names = [str(each.get("id")) for each in await server.models()]
-        except Trouble:
-            names = []
-        served = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-        mend = f"it serves: {served}" if names else "base_urls mostly end in /v1"
-        return RecipeError(
-            f"engine endpoint: {server.url} does not serve {self.engine.served_model} ({trouble}); {mend}"
-        )
 
     def _decoded(self, answer: Answer, parameters: Parameters) -> Answer:
         """The answer with its text made of its tokens, as every engine makes it, where the server told them."""
@@ -350,11 +309,11 @@ class EndpointSession:
             completion.prompt_tokens or 0, completion.completion_tokens or 0, found.get("cached_tokens", 0)
         )
         cost = found.get("billed") if cost is None else cost
-        told = {"engine": "endpoint", "seed_sent": engine.seed == "send"} | told | found
+        told = {"engine": self.build, "seed_sent": engine.seed == "send"} | told | found
         told |= {"cost": cost} if cost is not None else {}
         told.pop("billed", None)
         missing = answer.reasoned is False and completion.finish_reason != "error"
-        if engine.require_reasoning and missing and answer.reasoning_tokens:
+        if engine.require_reasoning and missing and answer.reasoning_tokens and not self.opening.over:
             raise self._hidden(f"it counts {answer.reasoning_tokens} reasoning tokens and sends none of them")
         fault = NO_REASONING if engine.require_reasoning and missing else None
         if self.opening.end(request.problem_id, fault):
@@ -367,7 +326,7 @@ class EndpointSession:
             "that shows it (extra_body may ask for it), or write require_reasoning: false"
         )
 
-    def failed(self, request: Request, trouble: Trouble, told: dict[str, Any]) -> Completion:
+    async def failed(self, request: Request, trouble: Trouble, told: dict[str, Any]) -> Completion:
         """The row of a request that has no answer. Raises RecipeError where no request gets any."""
         refused = not (trouble.busy or trouble.broken)
         # The same but for numbers: each prompt is another number of tokens too long.
@@ -376,7 +335,11 @@ class EndpointSession:
             raise RecipeError(
                 f"engine endpoint: {told['host']} refuses every request ({trouble}); correct the stage or extra_body"
             )
-        lasting = refused and self.opening.over
-        told = {"engine": "endpoint", **told} | ({} if lasting else {"retry": True})
-        error = f"{trouble}" if refused else f"{trouble} ({told['tries']} tries)"
+        told = {"engine": self.build, **told}
+        if refused:
+            await self.opening.wait(UNDECIDED_S)
+            error = str(trouble)
+        else:
+            told["retry"] = True
+            error = f"{trouble} ({told['tries']} tries)"
         return Completion("", "error", error=error, telemetry=told)

@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,7 +34,7 @@ class Trouble(Exception):
     def __init__(
         self, reason: str, status: int | None = None, code: str | None = None, wait_s: float | None = None
     ) -> None:
-        super().__init__(reason)
+        super().__init__(" ".join(reason.split())[:400])
         self.status, self.code, self.wait_s = status, code, wait_s
 
     @property
@@ -59,9 +59,11 @@ class Server:
 
     url: str
     client: "AsyncOpenAI"
-    key: str
+    key: str = field(repr=False)
     ours: bool = False
     """vLLM or SGLang."""
+    lost: tuple[type[Exception], ...] = ()
+    """What the transport raises where the client does not see to it."""
     context: int | None = None
     """Tokens of prompt and completion together, where it tells."""
 
@@ -72,11 +74,14 @@ class Server:
 
         try:
             transport = DefaultAioHttpClient()  # half of the default's time per request
+            from aiohttp import ClientError
+
+            lost: tuple[type[Exception], ...] = (ClientError,)
         except RuntimeError:  # openai 2 has it as an extra only
-            transport = None
+            transport, lost = None, ()
         timeout = Timeout(timeout_s, connect=CONNECT_S)
         client = AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=timeout, http_client=transport)
-        return cls(url, client, key)
+        return cls(url, client, key, lost=lost)
 
     @property
     def host(self) -> str:
@@ -116,14 +121,16 @@ class Server:
             ) from None
         except openai.APIConnectionError as error:
             raise Trouble(self._without_key(str(error.__cause__ or error)) or "connection lost") from None
-        except ValueError as error:
+        except self.lost as error:
+            raise Trouble(f"no HTTP: {error}") from None
+        except (ValueError, RecursionError) as error:
             raise Trouble(f"malformed JSON ({error})") from None
 
     def _said(self, error: Any) -> str:
         """What the server says of a refusal, in one line without the key."""
         body = error.body
         said = body.get("message") if isinstance(body, dict) else body
-        text = self._without_key(" ".join(str(said or "").split()))[:400]
+        text = self._without_key(str(said or ""))
         return f"{error.status_code}: {text}" if text else f"status {error.status_code}"
 
     def _without_key(self, text: str) -> str:

@@ -6,6 +6,7 @@ A file of any size: what is in memory is where each record lies, and a record is
 import hashlib
 import json
 import os
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ COLUMNS = (
     "prompt_tokens",
     "completion_tokens",
 )
+_ODD = 0x9E3779B97F4A7C15F39CC0605CEDC835
 BATCH_ROWS = 64
 """Rows of a Parquet file that are in memory at a time."""
 
@@ -100,7 +102,7 @@ class ReplaySession:
             index = self.rows[whose] if index is None else int(index)
         except (TypeError, ValueError, OverflowError):
             raise StageError(f"{file}:{number}: index {index!r} is not a whole number") from None
-        if self.places.add(_key(name, index), place):
+        if self.places.add(_sample(whose, index), place):
             self.rows[whose] += 1
 
     def generate(self, feed: Feed, parameters: Parameters) -> Iterator[tuple[Request, Completion]]:
@@ -109,19 +111,24 @@ class ReplaySession:
 
     def _find(self, request: Request) -> Record | None:
         prompt = next((m["content"] for m in reversed(request.messages) if m["role"] == "user"), "")
-        name = request.problem_id if _key(request.problem_id) in self.rows else prompt
-        place = self.places.find(_key(name, request.index))
+        whose = _key(request.problem_id)
+        place = self.places.find(_sample(whose if whose in self.rows else _key(prompt), request.index))
         if place is None:
             return None
         start, length = place
-        record: Record = json.loads(os.pread(self.lines.fileno(), length, start))
+        record: Record = _loads(os.pread(self.lines.fileno(), length, start))
         return record
 
 
-def _key(*parts: str | int) -> int:
-    """128 bits for a name, or a name and an index: prompts are too long to keep."""
-    data = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
+def _key(name: str) -> int:
+    """128 bits for a problem id or a prompt: prompts are too long to keep."""
+    data = name.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=16).digest(), "big")
+
+
+def _sample(whose: int, index: int) -> int:
+    """The key of one of a problem's samples; the odd factor keeps those of two problems apart."""
+    return (whose + index * _ODD) % 2**128
 
 
 def _completion(row: Record | None) -> Completion:
@@ -186,9 +193,14 @@ def _parquet(path: Path) -> Iterator[Record]:
         raise StageError(f"{path}: not readable as Parquet ({error})") from None
 
 
+def _loads(line: bytes) -> Any:
+    # Decoded here: json.loads looks for other encodings first, which takes half its time on a short line.
+    return json.loads(line.removeprefix(BOM_UTF8).decode("utf-8", "surrogatepass"))
+
+
 def _parsed(line: bytes, where: str) -> Record:
     try:
-        row = json.loads(line)
+        row = _loads(line)
     except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):

@@ -237,6 +237,7 @@ class VllmSession:
 
         The object goes too: collected at the end of the interpreter it would fail, and say so.
         """
+        self.stream.run(api.quieten(self.engine))
         self.engine.shutdown()
         del self.engine
         gc.collect()

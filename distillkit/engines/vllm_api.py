@@ -10,6 +10,7 @@ Read in the sources of 0.22.1, 0.26.0 and 0.31.0; the names below stand at the s
 | engine arguments               | 209               | 221               | 252; 4 of those of 0.22 gone          |
 """
 
+import asyncio
 import os
 import re
 import sys
@@ -97,6 +98,13 @@ def start(arguments: "AsyncEngineArgs") -> "AsyncLLM":
     from vllm.v1.engine.async_llm import AsyncLLM
 
     return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+
+
+async def quieten(engine: "AsyncLLM") -> None:
+    """End the task that reads the engine's answers, which else reports the end of the engine as its death."""
+    if engine.output_handler is not None:
+        engine.output_handler.cancel()
+        await asyncio.gather(engine.output_handler, return_exceptions=True)
 
 
 @contextmanager

@@ -42,19 +42,17 @@ class Guard:
 
     def started(self) -> None:
         """All engine processes are there: children that come later are none of its business."""
-        self._tell(b" ".join(b"%d" % child for child in children(os.getpid()) - self._others) + b"\n")
+        if self._process is not None and self._process.stdin is not None:
+            named = children(os.getpid()) - self._others
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(b" ".join(b"%d" % child for child in named) + b"\n")
+                self._process.stdin.flush()
 
     def end(self) -> None:
-        if self._process is not None:
+        if self._process is not None and self._process.stdin is not None:
             self._process.kill()
             self._process.wait()
-            self._tell(b"")
-
-    def _tell(self, line: bytes) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.write(line)
-                self._process.stdin.close()
+            self._process.stdin.close()
 
 
 def children(parent: int) -> set[int]:

@@ -32,6 +32,7 @@ class Desk:
         self._again: deque[Request] = deque()
         self._back: deque[Want] = deque()
         self._held: deque[Want] = deque()
+        """Truncated ones that are to go on; without their texts, of which there may be gigabytes."""
         self._unpaid = False
 
     def take(self) -> Request | None:
@@ -73,8 +74,7 @@ class Desk:
         while (request := self.take()) is None:
             if self._unpaid:
                 raise self._too_dear()
-            if self._flying:
-                raise EngineError(f"the engine left {len(self._flying):,} requests unanswered")
+            self._require_answers()
             if self.course.outstanding > len(self._held):
                 self.continuing = False
                 self.course.wait()
@@ -87,14 +87,14 @@ class Desk:
 
     def round(self) -> list[Want]:
         """All that can be asked now, known or not, for an engine that samples sets; empty once all is done."""
+        self._require_answers()
         while self.course.outstanding > len(self._held):
             self.course.wait()
         self.continuing = False
         wants = list(iter(self.course.next, None))
         if not wants:
             self.continuing = True
-            wants = list(self._held)
-            self._held.clear()
+            wants = list(iter(self._next, None))
         return wants
 
     def begun(self, wants: Iterable[Want]) -> list[Request]:
@@ -130,7 +130,11 @@ class Desk:
     def retake(self) -> int:
         """Take back what is out, from an engine that died; returns how many those were."""
         for wants in self._flying.values():
-            (self._back if wants[0].first is None else self._held).extend(wants)
+            for want in wants:
+                if want.first is None:
+                    self._back.append(want)
+                else:
+                    self._held.append(self.plan.want(want.ask, want.index))
         lost = len(self._flying)
         self._flying.clear()
         self._again.clear()
@@ -140,13 +144,20 @@ class Desk:
         """A finished sample, or what continues it, with its completion."""
         completion = self._known(want.key)
         if self._is_cut(want, completion):
-            second = self.plan.continued(want, completion)
-            return second, self._known(second.key)
+            want = self.plan.continued(want, completion)
+            completion = self._known(want.key)
         return want, completion
+
+    def _goes_on(self, want: Want) -> Want:
+        return self.plan.continued(want, self._known(want.key))
+
+    def _require_answers(self) -> None:
+        if self._flying:
+            raise EngineError(f"the engine left {len(self._flying):,} requests unanswered")
 
     def _next(self) -> Want | None:
         if self.continuing:
-            return self._held.popleft() if self._held else None
+            return self._goes_on(self._held.popleft()) if self._held else None
         return self._back.popleft() if self._back else self.course.next()
 
     def _known(self, key: str) -> Completion:
@@ -160,7 +171,7 @@ class Desk:
         if not paid:
             self.meter.spend(completion)
         if self._is_cut(want, completion):
-            self._held.append(self.plan.continued(want, completion))
+            self._held.append(want)
             return
         self.meter.count()
         self.course.finish(want, completion)

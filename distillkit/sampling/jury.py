@@ -13,6 +13,9 @@ from distillkit.verifiers.base import Verifier
 BATCH = 1024
 """Traces at most that are judged together."""
 
+WAITING = 4096
+"""Traces at most that wait: a jury slower than the engine must not fill the memory."""
+
 Judged = list[tuple[Trace, Verdict]]
 
 
@@ -24,6 +27,11 @@ class Jury:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jury")
         self._waiting: list[Trace] = []
         self._at_work: Future[Judged] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be handed in before something was judged."""
+        return len(self._waiting) >= WAITING
 
     def hand_in(self, trace: Trace) -> None:
         """Have a trace judged."""

@@ -1,7 +1,8 @@
 """How far a draw is, how fast, what it cost, and how much of it is right."""
 
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from distillkit.engines.base import Completion
 from distillkit.events import Progress
@@ -13,7 +14,8 @@ class Meter:
     """Counts a draw and tells of it, at most every `TELL_S` seconds.
 
     Facts: tokens, rate (completions/s) and tokens_per_s of what was sampled now; cost of the whole draw, where
-    the engine has a price; accepted (share of right ones among the judged), where sampling goes on `until`.
+    the engine has a price; where sampling goes on `until`, accepted (share of right ones among those judged now)
+    and the problems that are done: enough, hopeless, all.
     """
 
     TELL_S = 0.5
@@ -28,6 +30,7 @@ class Meter:
     right: int = 0
     began: float = 0.0
     told: float = 0.0
+    stopped: Counter[str] = field(default_factory=Counter)
 
     def begin(self) -> None:
         """The model is loaded: rates count from here."""
@@ -42,6 +45,11 @@ class Meter:
     def spend(self, completion: Completion) -> None:
         """A completion of this draw, sampled now or before."""
         self.cost += cost_of(completion)
+
+    def settle(self, saved: int, stopped: str) -> None:
+        """A problem of which so many samples need not be asked."""
+        self.total -= saved
+        self.stopped[stopped] += 1
 
     def count(self, traces: int = 1) -> None:
         """Traces that are done."""
@@ -64,7 +72,7 @@ class Meter:
             found["cost"] = self.cost
         if self.judged:
             found["accepted"] = self.right / self.judged
-        return found
+        return found | self.stopped
 
     def wait(self, owner: str) -> None:
         """Another process draws from the same model in the same way."""

@@ -46,8 +46,8 @@ class UntilEnough:
         self._fresh: Iterator[Ask] = iter([ask for ask in plan.asks if ask.problem.id not in notes.outcomes])
         self._more = True
         for outcome in notes.outcomes.values():
-            meter.total -= plan.n - outcome.n
             meter.done += outcome.n
+            meter.settle(plan.n - outcome.n, outcome.stopped)
 
     @property
     def ready(self) -> bool:
@@ -55,7 +55,7 @@ class UntilEnough:
 
     def next(self) -> Want | None:
         self._take(self.jury.judged())
-        while True:
+        while not self.jury.full:
             while self._open:
                 tally = self._open[0]
                 if self._has_room(tally):
@@ -70,6 +70,7 @@ class UntilEnough:
                 return None
             self._tallies[ask.problem.id] = Tally(ask)
             self._open.append(self._tallies[ask.problem.id])
+        return None
 
     def finish(self, want: Want, completion: Completion) -> None:
         self.jury.hand_in(self.plan.trace(want, completion))
@@ -106,7 +107,7 @@ class UntilEnough:
         del self._tallies[problem]
         outcome = Outcome(tally.tried, tally.right, self._why(tally))
         self.notes.add(problem, outcome)
-        self.meter.total -= self.plan.n - outcome.n
+        self.meter.settle(self.plan.n - outcome.n, outcome.stopped)
 
     def _why(self, tally: Tally) -> Stopped:
         if tally.right >= self.correct:

@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue
 from distillkit.artifact import Row
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.pool import Failure, Pool, StartError
-from distillkit.spec import EXECUTION, SourceFile, Strict, file_digest
+from distillkit.spec import EXECUTION, SourceFile, Strict, file_digest, seed_of
 from distillkit.toy.problems import Split, split_of
 from distillkit.verifiers.gym import BLOCK, serve_problems
 from distillkit.verifiers.logic import check_package, reference_of
@@ -179,7 +179,8 @@ class Puzzle(Strict):
             StageError: the task fails.
         """
         size = 8 * count + 200  # heldout is a quarter of them
-        start = [self.task, self.settings, seed, size]
+        # The package seeds problem i with seed + i, so neighbouring seeds would make the same problems.
+        start = [self.task, self.settings, seed_of("logic", seed), size]
         with Pool(serve_problems, start, workers=1, cpu_s=self.cpu_s, memory_gib=_MEMORY_GIB) as pool:
             for number in range(-(-size // BLOCK)):
                 for at, entry in enumerate(self._block(pool, number), number * BLOCK):

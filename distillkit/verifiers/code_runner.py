@@ -218,7 +218,7 @@ def _describe(error: BaseException) -> str:
     return f"{'denied ' if denied else ''}{type(error).__name__}: {said}"[:500]
 
 
-def _assumed(code: type(code)) -> dict[str, Any]:
+def _assumed(code: CodeType) -> dict[str, Any]:
     used, waiting = set[str](), [code]
     for each in waiting:
         used.update(each.co_names)

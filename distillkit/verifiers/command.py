@@ -191,8 +191,11 @@ class _Program:
         except TimeoutError:
             self._end()
             return LATE, f"no answer within {self._timeout_s:g} s"
+        except (_Ended, BrokenPipeError) as error:
+            return BROKEN, f"{error}{self._exit_code()}"
         except (OSError, TypeError, ValueError) as error:
-            return BROKEN, f"{error}{self._end()}"
+            self._end()
+            return BROKEN, str(error)
 
     def _started(self) -> "subprocess.Popen[bytes]":
         if self._process is None:
@@ -226,7 +229,7 @@ class _Program:
                 data = os.read(source, 1 << 16)
                 read += data
                 if not data:
-                    raise ValueError("it ended without an answer")
+                    raise _Ended("it ended without an answer")
                 if len(read) > MAX_LINE:
                     raise ValueError(f"it wrote more than {MAX_LINE:,} bytes")
         line, _, self._unread = read.partition(b"\n")
@@ -242,17 +245,27 @@ class _Program:
             raise ValueError(f"it answered {shown!r}, which does not name request {self._requests}")
         return answer
 
-    def _end(self) -> str:
-        """Kill the process; what it died of, where it had."""
+    def _exit_code(self) -> str:
+        """What a process ended with that has closed its pipe, in words; the process is gone then."""
+        assert self._process is not None
+        try:
+            words = f" (exit code {self._process.wait(1)})"
+        except subprocess.TimeoutExpired:
+            words = ""
+        self._end()
+        return words
+
+    def _end(self) -> None:
+        """Kill the process and whatever it started."""
         process, self._process = self._process, None
         if process is None:
-            return ""
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(0.2)  # one that closed its pipe is about to exit, and its exit code tells why
-        code = process.poll()
+            return
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it started goes with it
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for pipe in (process.stdin, process.stdout):
             pipe.close()  # type: ignore[union-attr]
-        return "" if code is None else f" (exit code {code})"
+
+
+class _Ended(ValueError):
+    """The program closed its output."""

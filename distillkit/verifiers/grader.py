@@ -4,7 +4,7 @@ import numbers
 from dataclasses import asdict
 from typing import Any
 
-from distillkit.trace import REASONS, Trace
+from distillkit.trace import BLAMELESS, REASONS, Trace
 from distillkit.verifiers.base import reason_of
 
 CAUSES = {
@@ -49,7 +49,7 @@ def scored(returned: Any) -> tuple[float | None, str]:
 def _checked_reason(score: float | None, reason: str | None) -> str:
     if reason is None:
         return reason_of(score)
-    allowed = [word for word in REASONS if _fits(score, word)]
+    allowed = [word for word in REASONS if word not in BLAMELESS and _fits(score, word)]
     if reason not in allowed:
         raise ValueError(f"returned the reason {reason!r} with the score {score}; use {', '.join(allowed)}")
     return reason

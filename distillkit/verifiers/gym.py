@@ -1,15 +1,13 @@
 """What a worker does with the package reasoning-gym: makes problems, scores answers, finds scorers that lie.
 
-Never in our own process: scorers may hang, raise, or evaluate what a model wrote (four of them call `eval`, five
-more sympy's parser, which does), so here `eval` reads arithmetic and literals only. An entry travels as JSON that
-keeps tuples and number keys, since a few scorers compare types.
+Never in our own process: scorers may hang or raise, and nine of them run what a model wrote (four call `eval`, five
+sympy's parser, which does), so `eval` is replaced here. An entry travels as JSON that keeps tuples and number keys,
+since a few scorers compare types.
 Source: reasoning-gym 0.1.25 (open-thought/reasoning-gym).
 """
 
-import ast
-import builtins
+import json
 import random
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from datetime import date, time
@@ -20,6 +18,7 @@ from typing import Any
 
 from distillkit.errors import RecipeError
 from distillkit.spec import canonical, seed_of
+from distillkit.verifiers.arithmetic import disarm
 
 Entry = dict[str, Any]
 """{"question": text, "answer": text or None, "metadata": {...}} as the package makes it."""
@@ -50,11 +49,9 @@ def serve_problems(task: str, settings: dict[str, Any], seed: int, size: int) ->
 def _portable(dataset: Any, entry: Entry) -> Entry | None:
     """The entry as JSON; None where its own answer would not be right any more once it is read back."""
     try:
-        packed = {
-            "question": entry["question"],
-            "answer": entry["answer"],
-            "metadata": pack(entry["metadata"]),
-        }
+        # No scorer reads the number of the draw, and with it no question would be the same twice.
+        metadata = {name: value for name, value in entry["metadata"].items() if name != "source_index"}
+        packed = {"question": entry["question"], "answer": entry["answer"], "metadata": pack(metadata)}
         canonical(packed)
     except (TypeError, ValueError):
         return None
@@ -64,31 +61,32 @@ def _portable(dataset: Any, entry: Entry) -> Entry | None:
 def serve_scores() -> Callable[[Sequence[Any]], bool | str | None]:
     """What a worker runs: [task, settings, entry, answer] -> is the answer right in full.
 
-    Without an answer: why the entry cannot be graded against, None if it can.
+    A text says why the entry cannot be graded against; where the answer is None that is all that is asked.
     """
     import reasoning_gym
 
-    assert reasoning_gym.create_dataset
-    disarm()
+    disarm(reasoning_gym.__name__)
 
     @lru_cache(maxsize=256)
     def loaded(task: str, settings: bytes) -> tuple[Any, str | None]:
-        import json
-
         try:
             return make(task, json.loads(settings), seed=0, size=1), probe(task, json.loads(settings))
         except RecipeError as error:
             return None, str(error)
 
-    def score(question: Sequence[Any]) -> bool | str | None:
-        task, settings, entry, answer = question
-        dataset, complaint = loaded(task, canonical(settings))
-        entry = unpack(entry)
-        if answer is not None and complaint is None:
-            return accepts(dataset, entry, answer)
-        if complaint is None and not scores_its_own(dataset, entry):
+    @lru_cache(maxsize=1024)
+    def complaint_about(task: str, settings: bytes, entry: bytes) -> str | None:
+        dataset, complaint = loaded(task, settings)
+        if complaint is None and not scores_its_own(dataset, unpack(json.loads(entry))):
             return f"the scorer of {task} does not accept the answer in it"
         return complaint
+
+    def score(question: Sequence[Any]) -> bool | str | None:
+        task, settings, entry, answer = question
+        complaint = complaint_about(task, canonical(settings), canonical(entry))
+        if complaint is not None or answer is None:
+            return complaint
+        return accepts(loaded(task, canonical(settings))[0], unpack(entry), answer)
 
     return score
 
@@ -178,12 +176,8 @@ def _members(dataset: Any) -> Iterable[Any]:
 
 
 def _junk_for(answer: str | None) -> list[str]:
-    """Texts that cannot be right: nonsense, and the first character of a longer answer."""
-    if answer is None:
-        return list(_JUNK)
-    return [
-        junk for junk in (*_JUNK, answer[:1] if len(answer) >= 4 else "?") if _plain(junk) != _plain(answer)
-    ]
+    """The junk that is not by chance the answer."""
+    return [junk for junk in _JUNK if answer is None or _plain(junk) != _plain(answer)]
 
 
 def _plain(answer: str) -> str | float:
@@ -225,49 +219,3 @@ def unpack(value: Any) -> Any:
             return {unpack(key): unpack(each) for key, each in value[_ITEMS]}
         return {key: unpack(each) for key, each in value.items()}
     return value
-
-
-def disarm() -> None:
-    """Shadow `eval` in the package and in sympy's parser by one that reads arithmetic and literals only."""
-    import sympy.parsing.sympy_parser as parser
-
-    parser.__dict__["eval"] = evaluate
-    for name, module in list(sys.modules.items()):
-        if name.startswith("reasoning_gym."):
-            module.__dict__["eval"] = evaluate
-
-
-_LITERAL = (
-    ast.Expression, ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.BinOp, ast.UnaryOp, ast.operator,
-    ast.unaryop, ast.expr_context,
-)  # fmt: skip
-_CALLABLE = frozenset({"sqrt", "cbrt", "root"})
-
-
-def evaluate(source: str, names: dict[str, Any] | None = None, locals_: dict[str, Any] | None = None) -> Any:
-    """`eval` of arithmetic and literals; where `names` are given (by sympy), of its expressions too.
-
-    Raises:
-        ValueError: for an attribute, an index, a lambda, or a call of anything but sympy's own constructors.
-    """
-    tree = ast.parse(source.strip(), mode="eval")
-    known = {**(names or {}), **(locals_ or {})}
-    for node in ast.walk(tree):
-        if not isinstance(node, _LITERAL) and not (names and _is_symbolic(node, known)):
-            raise ValueError(f"{type(node).__name__} is not evaluated")
-    return builtins.eval(compile(tree, "<answer>", "eval"), {"__builtins__": {}}, known)
-
-
-def _is_symbolic(node: ast.AST, known: dict[str, Any]) -> bool:
-    """Whether it is a name, or a call of one of sympy's expression classes (or of an undefined function)."""
-    from sympy import Basic
-
-    match node:
-        case ast.Name():
-            return True
-        case ast.Call(func=ast.Name(id=name), keywords=[]):
-            made = known.get(name)
-            return name in _CALLABLE or (isinstance(made, type) and issubclass(made, Basic))
-        case ast.Call(func=ast.Call(func=ast.Name(id="Function")), keywords=[]):
-            return True
-    return False

@@ -38,7 +38,7 @@ class Logic(Verifier):
     kind: Literal["logic"] = "logic"
     whole_response: bool = False
     """Whether a response without box, tag or marker is an answer as it stands."""
-    cpu_s: Annotated[float, Field(gt=0)] = 5.0
+    cpu_s: Annotated[float, Field(gt=0)] = 10.0
     """CPU seconds that scoring one answer may take; beyond it the row counts as not judged."""
     memory_gib: Annotated[float, Field(ge=1)] = 4.0
     """Address space of a worker in GiB."""
@@ -52,28 +52,17 @@ class Logic(Verifier):
         return found or None
 
     def judge(self, answered: Sequence[Answered]) -> list[Verdict]:
-        complaints = self.check_references([trace.reference for trace, _ in answered])
-        sound = [row for row, complaint in enumerate(complaints) if complaint is None]
-        results = self._ask([_question(answered[row][0].reference, plain(answered[row][1])) for row in sound])
-        verdicts = [
-            Verdict.of("unparseable_gold", answer, error=complaint)
-            for (_, answer), complaint in zip(answered, complaints, strict=True)
-        ]
-        for row, result in zip(sound, results, strict=True):
-            verdicts[row] = _verdict(result, answered[row][1])
-        return verdicts
+        results = self._ask([(trace.reference, plain(answer)) for trace, answer in answered])
+        return [_verdict(result, answer) for result, (_, answer) in zip(results, answered, strict=True)]
 
     def same(self, a: str, b: str) -> bool:
         return text.normalise(plain(a)) == text.normalise(plain(b))
 
     def check_references(self, references: Sequence[Any]) -> list[str | None]:
-        shapes = [_complaint(reference) for reference in references]
-        open_rows = [row for row, complaint in enumerate(shapes) if complaint is None]
-        for row, result in zip(
-            open_rows, self._ask([_question(references[row], None) for row in open_rows]), strict=True
-        ):
-            shapes[row] = f"its scorer failed: {result.detail}" if isinstance(result, Failure) else result
-        return shapes
+        results = self._ask([(reference, None) for reference in references])
+        return [
+            f"its scorer failed: {each.detail}" if isinstance(each, Failure) else each for each in results
+        ]
 
     def check(self) -> None:
         check_package()
@@ -81,12 +70,16 @@ class Logic(Verifier):
     def close(self) -> None:
         close_shared(serve_scores)
 
-    def _ask(self, questions: Sequence[Sequence[Any]]) -> list[Any]:
-        if not questions:
-            return []
-        check_package()
-        pool = shared(serve_scores, workers=self.workers, cpu_s=self.cpu_s, memory_gib=self.memory_gib)
-        return pool.map(questions)
+    def _ask(self, pairs: Sequence[tuple[Any, str | None]]) -> list[Any]:
+        """Of each reference and answer: right or wrong, or a text that says why the reference is none."""
+        results: list[Any] = [_complaint(reference) for reference, _ in pairs]
+        sound = [row for row, complaint in enumerate(results) if complaint is None]
+        if sound:
+            check_package()
+            pool = shared(serve_scores, workers=self.workers, cpu_s=self.cpu_s, memory_gib=self.memory_gib)
+            for row, result in zip(sound, pool.map([_question(*pairs[row]) for row in sound]), strict=True):
+                results[row] = result
+        return results
 
 
 def check_package() -> None:
@@ -121,4 +114,6 @@ def _question(reference: dict[str, Any], answer: str | None) -> list[Any]:
 def _verdict(result: Any, answer: str) -> Verdict:
     if isinstance(result, Failure):
         return Verdict.of(_CAUSES[result.cause], answer, error=result.detail)
+    if isinstance(result, str):
+        return Verdict.of("unparseable_gold", answer, error=result)
     return Verdict.of("correct" if result else "wrong", answer)

@@ -8,9 +8,10 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from distillkit.verifiers.math_exact import close, equal, number, value
+from distillkit.verifiers.math_exact import equal, number, value
 from distillkit.verifiers.math_text import clock, numeral, plain_text
 from distillkit.verifiers.math_unit import measure
+from distillkit.verifiers.math_value import close
 
 Pair = tuple[str, str]
 """Gold and answer, as math_text.readable gave them."""
@@ -52,7 +53,7 @@ def _words(gold: str, answer: str) -> bool | None:
         return None
     if len(first) == 1 and len(second) == 1:
         return first == second if "\\text" not in gold + answer else first.lower() == second.lower()
-    if first.casefold() == second.casefold() and max(len(first), len(second)) > 2:
+    if first.casefold() == second.casefold() and (len(first) > 2 or first.casefold() == "no"):
         return True
     bare = first == gold and second == answer and first.islower() and second.islower()
     if bare and sorted(first) == sorted(second):

@@ -45,10 +45,13 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"(?<=\d)(?:\\[,;: ]|~| )(?=\d{3}(?!\d))"), ""),  # 1\,000 and 1 000
     (re.compile(r"(?<!\\)(?:\\[,;: ]|~)"), " "),
     (re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z.])\s*"), ""),
+    (re.compile(r"\\langle(?![a-zA-Z])\s*"), "("),
+    (re.compile(r"\s*\\rangle(?![a-zA-Z])"), ")"),
     (re.compile(r"\\displaystyle(?![a-zA-Z])"), ""),
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\(?:math(?:rm|it|bf)|text(?:normal|bf|it|rm)|mbox)(?![a-zA-Z])\s*(?=\{)"), r"\\text"),
     (re.compile(r"\\text\s*\{\s*([ei])\s*\}(?=\s*\S)"), r"\1"),  # math-verify takes it for a unit
+    (re.compile(r"\A\s*(?:\\text\s*\{\s*)?(?i:all real numbers)\s*\}?\s*\Z"), r"\\mathbb{R}"),
     (re.compile(r"\\varnothing|\\\{\s*\\\}"), r"\\emptyset"),
     (re.compile(r"√\s*(?:\{|(?=\())"), r"\\sqrt{"),
     (re.compile(r"√\s*(\d+|[a-z])"), r"\\sqrt{\1}"),

@@ -72,7 +72,7 @@ _define("rupee", ("rupee Rs", 1))
 _define("yen", ("yen yuan", 1))
 
 _SPEEDS = {"mph": ("mi", "h"), "kmh": ("km", "h"), "kph": ("km", "h"), "kmph": ("km", "h")}
-# Alone behind a number they may as well be variables, so they are units of plain numbers only.
+# Alone they may as well be variables: 5 m has a unit, 5m has not.
 _LETTERS = {"m", "s", "h", "g", "t", "l", "L", "C", "F"}
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 
@@ -93,22 +93,25 @@ _NUMBER = re.compile(r"-?(?:[\d.,]+|\d*\s*\\frac\s*\{?\d+\}?\s*\{?\d+\}?|\d+/\d+
 
 def measure(expression: str) -> tuple[str, Unit | None]:
     """An expression and the unit that it ends with (or the currency it starts with), parted; None: no unit."""
+    if expression.endswith(r"\$"):
+        return expression[:-2].strip(), _unit("dollar")
     if money := _MONEY.fullmatch(expression):
         unit = _unit(_CURRENCIES.get(money["other"] or "", "dollar"))
         return money["sign"] + money["rest"], unit
     tail = _TAIL.search(expression)
     if tail is None or not (core := expression[: tail.start()].strip()):
         return expression, None
-    unit = _tail_unit(tail, core)
+    unit = _tail_unit(expression, tail, core)
     return (expression, None) if unit is None else (core, unit)
 
 
-def _tail_unit(tail: re.Match[str], core: str) -> Unit | None:
+def _tail_unit(expression: str, tail: re.Match[str], core: str) -> Unit | None:
     if tail["circle"]:
         return _unit(tail["scale"] or "degree")
     if tail["bare"]:
         written = tail["bare"]
-        if written in _LETTERS and not _NUMBER.fullmatch(core):
+        spaced = expression[len(core) : tail.start("bare")].isspace()
+        if written in _LETTERS and not (spaced and _NUMBER.fullmatch(core)):
             return None
         return _compound(written)
     upper = _compound(tail["set"] + (tail["power"] or ""))

@@ -12,12 +12,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from distillkit.errors import MissingError
-from distillkit.pool import Failure, close_shared, shared
+from distillkit.pool import Failure, Pool, close_shared, shared
 from distillkit.spec import EXECUTION
 from distillkit.trace import Trace, Verdict
 from distillkit.verifiers.base import Answered, Verifier
-from distillkit.verifiers.database import serve_queries
 from distillkit.verifiers.fence import last_block
+from distillkit.verifiers.query import serve_queries
 
 LABELS = ("sql", "sqlite", "duckdb", "postgres", "postgresql", "mysql")
 
@@ -50,24 +50,19 @@ class Sql(Verifier):
         return last_block(trace.response, LABELS) or super().answer(trace)
 
     def judge(self, answered: Sequence[Answered]) -> list[Verdict]:
-        complaints = self.check_references([trace.reference for trace, _ in answered])
-        sound = [row for row, complaint in enumerate(complaints) if complaint is None]
-        results = self._ask([[answered[row][0].reference, answered[row][1]] for row in sound])
-        verdicts = [
-            Verdict.of("unparseable_gold", answer, error=complaint)
-            for (_, answer), complaint in zip(answered, complaints, strict=True)
-        ]
-        for row, result in zip(sound, results, strict=True):
-            verdicts[row] = _verdict(result, answered[row][1])
-        return verdicts
+        pairs = [(trace.reference, query) for trace, query in answered]
+        results = self._ask(pairs)
+        # What no handler could interrupt killed the worker: the candidate's doing, unless the gold alone does it too.
+        killed = [row for row, result in enumerate(results) if isinstance(result, Failure)]
+        golds = self._ask([(pairs[row][0], None) for row in killed])
+        for row, gold in zip(killed, golds, strict=True):
+            if isinstance(gold, Failure):
+                results[row] = ("unparseable_gold", {"error": gold.detail})
+        return [_verdict(result, query) for result, (_, query) in zip(results, pairs, strict=True)]
 
     def check_references(self, references: Sequence[Any]) -> list[str | None]:
-        found = [_complaint(reference) for reference in references]
-        well_formed = [row for row, complaint in enumerate(found) if complaint is None]
-        results = self._ask([[references[row], None] for row in well_formed])
-        for row, result in zip(well_formed, results, strict=True):
-            found[row] = result.detail if isinstance(result, Failure) else result
-        return found
+        results = self._ask([(reference, None) for reference in references])
+        return [each.detail if isinstance(each, Failure) else each for each in results]
 
     def check(self) -> None:
         if self.dialect == "duckdb":
@@ -76,22 +71,26 @@ class Sql(Verifier):
     def close(self) -> None:
         close_shared(serve_queries)
 
-    def _ask(self, questions: Sequence[Any]) -> list[Any]:
-        if not questions:
-            return []
-        if any(self._dialect(reference) == "duckdb" for reference, _ in questions):
+    def _ask(self, pairs: Sequence[tuple[Any, str | None]]) -> list[Any]:
+        """Of each reference and query: (reason, detail); without a query why the reference is none, or None."""
+        complaints = [_complaint(reference) for reference, _ in pairs]
+        sound = [row for row, complaint in enumerate(complaints) if complaint is None]
+        asked = [[{"dialect": self.dialect} | pairs[row][0], pairs[row][1]] for row in sound]
+        if any(reference["dialect"] == "duckdb" for reference, _ in asked):
             _check_duckdb()
-        limits = (self.cpu_s, self.max_rows)
-        # The queries' own limits decide; the pool's only meet what no handler can interrupt.
-        pool = shared(
-            serve_queries, limits, workers=self.workers, cpu_s=4 * self.cpu_s + 5, memory_gib=self.memory_gib
-        )
-        return pool.map(
-            [[{"dialect": self._dialect(reference)} | reference, query] for reference, query in questions]
-        )
+        results: list[Any] = [
+            complaint if query is None else ("unparseable_gold", {"error": complaint})
+            for complaint, (_, query) in zip(complaints, pairs, strict=True)
+        ]
+        for row, result in zip(sound, self._pool().map(asked) if asked else [], strict=True):
+            results[row] = result
+        return results
 
-    def _dialect(self, reference: dict[str, Any]) -> str:
-        return str(reference.get("dialect", self.dialect))
+    def _pool(self) -> Pool:
+        """The queries' own limits decide; the pool's only meet what no handler can interrupt."""
+        limits = (self.cpu_s, self.max_rows)
+        cpu_s = 4 * self.cpu_s + 5
+        return shared(serve_queries, limits, workers=self.workers, cpu_s=cpu_s, memory_gib=self.memory_gib)
 
 
 def _check_duckdb() -> None:
@@ -116,7 +115,6 @@ def _complaint(reference: Any) -> str | None:
 
 
 def _verdict(result: Any, answer: str) -> Verdict:
-    """The gold ran before on these databases, so what fails now is the candidate's doing."""
     if isinstance(result, Failure):
         if result.cause == "wall":
             return Verdict.of("grader_timeout", answer, error=result.detail)

@@ -25,7 +25,9 @@ pytestmark = pytest.mark.slow
 def ledger(store: Path) -> list[bytes]:
     """The whole lines of finished completions."""
     lines = [
-        line for path in (store / "completions").glob("*.jsonl") for line in path.read_bytes().split(b"\n")[:-1]
+        line
+        for path in (store / "completions").glob("*.jsonl")
+        for line in path.read_bytes().split(b"\n")[:-1]
     ]
     return [line for line in lines if b'"key"' in line]
 

@@ -229,6 +229,9 @@ TROUBLES = {
     "dropped in the middle": Fault(drop=True),
     "malformed JSON": Fault(body=b'{"choices": [{"mess'),
     "no JSON at all": Fault(body=b"<html>", headers={"Content-Type": "text/html"}),
+    "JSON without an end": Fault(body=b"[" * 100_000),
+    "no HTTP": Fault(headers={"Content-Length": "many"}, body=b"{}"),
+    "what it says is not what it sends": Fault(headers={"Content-Encoding": "gzip"}, body=b"{}"),
     "missing choices": Fault(body=b'{"choices": []}'),
     "an error as an answer": Fault(body=b'{"error": {"message": "overloaded", "code": 502}}'),
     "an empty answer": Fault(change={"choices": [{"finish_reason": "stop", "message": {"content": ""}}]}),
@@ -249,6 +252,14 @@ def test_a_hung_connection_meets_its_deadline():
         row = one(engine(server, timeout_s=0.5))
         assert len(server.calls) == 2
     assert row.finish_reason == "stop"
+
+
+def test_a_router_that_has_lost_its_model_for_a_moment_is_asked_again():
+    lost = script(None, Fault(404))
+    with FaultServer(lost) as server:
+        rows = complete(engine(server, concurrency=1), asks(4))
+        assert len(server.calls) == 5
+    assert {row.finish_reason for row in rows.values()} == {"stop"}
 
 
 @pytest.mark.parametrize("fault", ["500", "missing choices", "dropped in the middle"])
@@ -285,6 +296,15 @@ def test_requests_are_balanced_by_what_is_in_flight():
         complete(engine(slow, base_urls=[slow.url, fast.url], concurrency=4), asks(80))
         assert len(fast.calls) > 2 * len(slow.calls) > 0
         assert slow.most_flying <= 4 and fast.most_flying <= 4
+
+
+def test_a_server_that_takes_no_more_than_eight_is_soon_asked_no_more():
+    with FaultServer() as server:
+        server.plan = lambda call: Fault(429) if server.flying > 8 else Fault(delay_s=0.02)
+        rows = complete(engine(server, concurrency=64), asks(400))
+        refused = [not call.answered for call in server.calls]
+    assert Counter(row.finish_reason for row in rows.values()) == {"stop": 400}
+    assert sum(refused[len(refused) // 2 :]) < 0.3 * len(refused) / 2  # the second half has learned
 
 
 def test_a_server_that_was_not_there_at_the_start_is_used_once_it_is():

@@ -88,7 +88,9 @@ def test_chat_gives_the_text_of_completions(served, model, requests):
     parameters = Parameters(max_tokens=64)
     chat = sample(served(), model, requests[:16], parameters)
     prompts = sample(served(api="completions"), model, requests[:16], parameters)
-    assert rows(chat) == rows(prompts)
+    # The server decodes behind the prompt, so that this tokenizer's texts begin with its space.
+    assert {key: c.text.lstrip() for key, c in chat.items()} == {key: c.text for key, c in prompts.items()}
+    assert {c.finish_reason for c in chat.values()} == {"stop"}
     assert any(split_think(completion.text)[0] for completion in chat.values())
 
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
@@ -18,7 +19,11 @@ def session(model, tokenizer):
 
 
 def sample(session, requests, parameters=PLAIN):
-    return {request.key: completion for request, completion in session.generate(Listed(requests), parameters)}
+    """The completions by key, without what may differ from run to run."""
+    return {
+        request.key: replace(completion, telemetry={})
+        for request, completion in session.generate(Listed(requests), parameters)
+    }
 
 
 def texts(found):
@@ -36,6 +41,12 @@ def test_a_text_hangs_on_its_own_prompt_and_seed_only(session, requests):
 
 def test_the_same_block_gives_the_same_bytes(session, requests):
     assert sample(session, requests[:64]) == sample(session, requests[:64])
+
+
+def test_a_completion_says_what_made_it_and_how_long_that_took(session, requests):
+    [(_, completion)] = session.generate(Listed(requests[:1]), PLAIN)
+    assert completion.telemetry["engine"].startswith("transformers ")
+    assert completion.telemetry["device"] in ("cpu", "cuda") and completion.telemetry["latency_s"] >= 0
 
 
 def test_samples_of_a_prompt_differ_in_their_noise_and_other_seeds_in_their_texts(session, requests):

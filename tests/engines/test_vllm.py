@@ -1,5 +1,6 @@
 """The in-process engine on the toy base: one start for the whole file."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from distillkit.artifact import Model
 from distillkit.engines.base import EngineDied, Listed, Parameters, Request
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.engines.vllm import VllmEngine
@@ -90,6 +92,16 @@ class TestReal:
     def test_an_unknown_argument_is_refused_before_loading(self, model, tokenizer):
         engine = VllmEngine(engine_args={"kv_cache_dtyp": "fp8"})
         with pytest.raises(RecipeError, match="kv_cache_dtyp"), engine.open(model, tokenizer):
+            pass
+
+    def test_a_model_that_cannot_fit_is_refused_before_anything_is_loaded(self, tmp_path, tokenizer):
+        huge = {"model_type": "llama", "num_hidden_layers": 80_000, "hidden_size": 8192, "vocab_size": 128256}
+        shape = {"num_attention_heads": 64, "num_key_value_heads": 8, "intermediate_size": 28672}
+        (tmp_path / "config.json").write_text(json.dumps(huge | shape | {"max_position_embeddings": 8192}))
+        with (
+            pytest.raises(MissingError, match=r"huge: its weights take .* GB on each device"),
+            VllmEngine().open(Model("huge", str(tmp_path), "content"), tokenizer),
+        ):
             pass
 
     def test_what_vllm_refuses_is_one_clear_line(self, model, tokenizer):

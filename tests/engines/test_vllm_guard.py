@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,15 @@ PARENT = """
 import subprocess, sys, time
 from distillkit.engines.vllm_guard import guarded
 
-SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
-before = subprocess.Popen(SLEEP)
+def sleeper():
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdout=subprocess.DEVNULL)
+
+before = sleeper()
 with guarded() as guard:
-    during = subprocess.Popen(SLEEP)
-    time.sleep(1)
-    guard.started()
-    time.sleep(1)
-    after = subprocess.Popen(SLEEP)
+    during = sleeper()
+    if "starting" not in sys.argv:
+        guard.started()
+    after = sleeper()
     print(before.pid, during.pid, after.pid, flush=True)
     if "end" not in sys.argv:
         time.sleep(600)
@@ -59,12 +61,23 @@ def parent(request):
             os.kill(pid, 9)
 
 
-@pytest.mark.parametrize("parent", [[]], indirect=True)
+@pytest.mark.parametrize("parent", [["started"]], indirect=True)
 def test_a_killed_parent_takes_with_it_what_was_started_under_the_guard(parent):
     process, (before, during, after) = parent
     process.kill()
     await_state(during, False)
     assert running(before) and running(after)
+
+
+@pytest.mark.parametrize("parent", [["starting"]], indirect=True)
+def test_a_parent_that_is_killed_while_the_engine_starts(parent):
+    process, (before, during, after) = parent
+    [guard] = children(process.pid) - {before, during, after}
+    await_descriptors(guard, 3)
+    process.kill()
+    await_state(during, False)
+    await_state(after, False)
+    assert running(before)
 
 
 @pytest.mark.parametrize("parent", [["end"]], indirect=True)
@@ -74,5 +87,16 @@ def test_a_guard_that_was_ended_kills_nobody(parent):
     assert children(process.pid) == set(pids)
     process.kill()
     process.wait()
-    time.sleep(0.5)
     assert all(running(pid) for pid in pids)
+
+
+def await_descriptors(guard, wanted, patience_s=20):
+    """Until the guard holds this many processes, its parent among them."""
+    until = time.monotonic() + patience_s
+    held = 0
+    while held != wanted and time.monotonic() < until:
+        time.sleep(0.05)
+        with suppress(FileNotFoundError):  # one that was closed meanwhile
+            links = [link.readlink() for link in Path(f"/proc/{guard}/fd").iterdir()]
+            held = sum("pidfd" in str(link) for link in links)
+    assert held == wanted

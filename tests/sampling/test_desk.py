@@ -99,7 +99,11 @@ def test_a_continued_sample_is_judged_when_it_is_whole(perform):
         return Completion(f"<answer>{request.index % 3}", "length", 3, 10)
 
     found = perform(
-        Script(answer), ASKED, 8, continued=Continuation(max_tokens=5), until=Until(correct=2, give_up_after=3)
+        Script(answer),
+        ASKED,
+        8,
+        continued=Continuation(max_tokens=5),
+        until=Until(correct=2, give_up_after=3),
     )
     assert {(each.n, each.correct, each.stopped) for each in found.found.outcomes.values()} == {
         (5, 2, "enough")
@@ -209,6 +213,19 @@ def test_an_engine_that_leaves_requests_unanswered_is_told(perform, monkeypatch)
     monkeypatch.setattr(Scripted, "generate", lambda self, feed, parameters: iter([feed.take()][:0]))
     with pytest.raises(EngineError, match="the engine left 6 requests unanswered"):
         perform(Script(echo), ASKED, 1)
+
+
+class Priced(ScriptedEngine):
+    @property
+    def priced(self):
+        return True
+
+
+def test_what_was_paid_before_is_told_where_the_engine_has_prices(perform):
+    perform(Script(paid), ASKED, 4, engine=Priced())
+    again = perform(Script(paid), ASKED, 4, engine=Priced())
+    assert again.told[-1][2]["cost"] == pytest.approx(6.0)
+    assert again.script.opened == 0
 
 
 class Chat(ScriptedEngine):

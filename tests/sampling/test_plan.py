@@ -71,4 +71,3 @@ def test_problems_are_asked_in_the_order_of_their_ids_whatever_order_they_come_i
     assert [each.key for ask in one.asks for each in one.wants(ask)] == [
         each.key for ask in other.asks for each in other.wants(ask)
     ]
-

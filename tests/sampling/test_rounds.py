@@ -70,10 +70,11 @@ def test_cut_anywhere_it_ends_with_the_same_rows(whole, tmp_path, share):
 
 
 def test_a_plain_draw_before_it_leaves_little_to_ask(whole, tmp_path, monkeypatch):
-    _, traces, outcomes = whole
+    _, _, outcomes = whole
     run(tmp_path, until=None)
     monkeypatch.setattr(TransformersEngine, "open", None)  # loading the model would fail
     again, found = run(tmp_path)
+    assert found.outcomes == outcomes
     assert [trace.id for trace in again] == [
         f"{problem}/{again[0].origin[:12]}/{index}"
         for problem in sorted(found.outcomes)
@@ -101,7 +102,7 @@ def test_truncated_ones_go_on_in_a_round_of_their_own(tmp_path, monkeypatch):
 
 
 def test_telemetry_says_engine_host_and_latency(whole):
-    store, traces, _ = whole
+    _, traces, _ = whole
     for trace in traces:
         assert {"engine", "device", "latency_s", "host"} <= set(trace.telemetry)
     assert json.loads(to_row(traces[0])["sampling"])["until"] == {"correct": 2, "give_up_after": 6}

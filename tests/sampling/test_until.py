@@ -3,7 +3,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import Script, problems
 from scripted import perform as draw
@@ -44,6 +44,7 @@ truths = st.lists(st.lists(st.booleans(), min_size=N, max_size=N), min_size=5, m
 untils = st.builds(Until, correct=st.integers(1, 3), give_up_after=st.none() | st.integers(1, N))
 
 
+@settings(max_examples=60)
 @given(truths, untils, st.integers(1, 9), st.integers(0, 2**32), st.lists(st.integers(0, 12), max_size=3))
 def test_whatever_the_window_the_order_and_the_kills_the_same_samples_are_asked(
     table, until, window, seed, kills
@@ -82,6 +83,7 @@ def test_what_is_known_is_not_asked_and_what_is_settled_is_not_judged_again(perf
     first = perform(answering(right), PROBLEMS, N, until=until, notes=notes)
     assert first.script.opened == 0 and first.script.asked == []
     assert first.told[-1][2]["accepted"] == pytest.approx(2 / 3)
+    assert first.told[-1][2]["enough"] == 5
     assert set(first.found.outcomes.values()) == {Outcome(3, 2, "enough")}
     again = perform(answering(right), PROBLEMS, N, until=until, notes=notes)
     assert "accepted" not in again.told[-1][2]
@@ -133,3 +135,25 @@ def test_a_domain_without_a_verifier_is_one_clear_line(perform):
     strange = [Problem([{"role": "user", "content": "q"}], reference="1", domain="alchemy")]
     with pytest.raises(RecipeError, match="no verifier for domain 'alchemy'; add it to `verifiers:`"):
         perform(answering({strange[0].id: [True] * N}), strange, N, until=Until())
+
+
+def test_a_slow_jury_holds_up_new_problems_and_changes_nothing(perform, tmp_path, monkeypatch):
+    from distillkit.sampling import jury
+
+    many = problems(40)
+    right = {problem.id: [number % 3 == 0, number % 2 == 0] * 4 for number, problem in enumerate(many)}
+    until = Until(correct=2, give_up_after=3)
+    free = perform(answering(right, window=16), many, N, until=until)
+    waiting = []
+    monkeypatch.setattr(jury, "WAITING", 2)
+    monkeypatch.setattr(jury, "BATCH", 1)
+    real = jury.Jury.hand_in
+
+    def hand_in(self, trace):
+        real(self, trace)
+        waiting.append(len(self._waiting))
+
+    monkeypatch.setattr(jury.Jury, "hand_in", hand_in)
+    held = perform(answering(right, window=16), many, N, store=tmp_path / "b", until=until)
+    assert held.found.outcomes == free.found.outcomes and held.traces.keys() == free.traces.keys()
+    assert max(waiting) <= 2 + 16

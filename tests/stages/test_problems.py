@@ -451,3 +451,155 @@ def test_a_declaration_survives_a_round_trip() -> None:
     )
     assert Problems.model_validate(stage.model_dump(mode="json")) == stage
     assert Problems.model_validate(stage.model_dump(mode="json", exclude_defaults=True)) == stage
+
+
+class TestReferenceOfSeveralColumns:
+    def test_an_object_is_made_of_them_and_null_columns_are_left_out(self, tmp_path: Path) -> None:
+        rows = [
+            {
+                "task_id": 1,
+                "prompt": "def f(x):",
+                "test": "assert f(1)",
+                "meta": {"name": "f"},
+                "starter": None,
+            },
+            {
+                "task_id": 2,
+                "prompt": "def g(x):",
+                "test": "assert g(1)",
+                "meta": {"name": "g"},
+                "starter": "import",
+            },
+            {"task_id": 3, "prompt": "def h(x):", "test": None, "meta": {}, "starter": None},
+        ]
+        names = {"test": "test", "entry_point": "meta.name", "starter": "starter"}
+        artifact = made(
+            tmp_path, file=write(tmp_path / "a.jsonl", rows), columns={"reference": names}, domain="code"
+        )
+        assert {p.prompt: p.reference for p in problems_of(artifact)} == {
+            "def f(x):": {"test": "assert f(1)", "entry_point": "f"},
+            "def g(x):": {"test": "assert g(1)", "entry_point": "g", "starter": "import"},
+        }
+        assert artifact.manifest.rejected == {"no_reference": 1}
+
+    @pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".csv"])
+    def test_every_one_of_them_must_be_there(self, tmp_path: Path, ending: str) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        rows, file = [{"prompt": "a", "test": "b"}], tmp_path / f"a{ending}"
+        if ending == ".jsonl":
+            write(file, rows)
+        elif ending == ".csv":
+            file.write_text("prompt,test\na,b\n")
+        else:
+            pq.write_table(pa.Table.from_pylist(rows), file)
+        columns = {"reference": {"test": "test", "name": "entry_point"}}
+        with pytest.raises(RecipeError, match="no column 'entry_point'; there are prompt, test"):
+            made(tmp_path, file=str(file), columns=columns)
+
+    def test_the_same_values_from_one_column_or_several_make_the_same_problem(self, tmp_path: Path) -> None:
+        flat = write(tmp_path / "a.jsonl", [{"prompt": "p", "query": "SELECT 1", "databases": ["", ""]}])
+        deep = write(
+            tmp_path / "b.jsonl", [{"prompt": "p", "gold": {"query": "SELECT 1", "databases": ["", ""]}}]
+        )
+        names = {"query": "query", "databases": "databases"}
+        [first] = problems_of(made(tmp_path, file=flat, columns={"reference": names}, domain="sql"))
+        [second] = problems_of(made(tmp_path, file=deep, columns={"reference": "gold"}, domain="sql"))
+        assert first.id == second.id
+
+    @pytest.mark.parametrize(
+        ("fields", "words"),
+        [
+            ({"columns": {"reference": {}}}, "at least 1"),
+            ({"columns": {"reference": {"a": 1}}}, "string"),
+            ({"columns": {"reference": {"a": "b"}}, "reference_pattern": "(.+)"}, "names several columns"),
+        ],
+    )
+    def test_mappings_that_mean_nothing(self, fields: dict[str, Any], words: str) -> None:
+        with pytest.raises(ValidationError, match=words):
+            Problems(name="a", file="a.jsonl", **fields)
+
+
+class TestLogic:
+    @pytest.fixture(autouse=True)
+    def _installed(self) -> None:
+        pytest.importorskip("reasoning_gym", reason="needs reasoning-gym: pip install 'distillkit[logic]'")
+
+    def test_a_task_becomes_problems_that_its_own_scorer_judges(self, tmp_path: Path) -> None:
+        from distillkit.trace import Trace
+        from distillkit.verifiers import Logic
+
+        puzzle = {"task": "gcd", "settings": {"max_value": 300}}
+        artifact = made(tmp_path, logic=puzzle, limit=30, seed=3)
+        found = problems_of(artifact)
+        assert len(found) == 30
+        assert {(p.domain, p.source, p.split) for p in found} == {("logic", "reasoning-gym/gcd", "train")}
+        assert found[0].extra == {"task": "gcd"} and found[0].reference["settings"] == {"max_value": 300}
+        rows = [
+            Trace(
+                p.id,
+                p.messages,
+                "",
+                "",
+                rf"\boxed{{{p.reference['answer']}}}",
+                p.reference,
+                finish_reason="stop",
+            )
+            for p in found
+        ]
+        with Logic(workers=1) as verifier:
+            assert {verdict.reason for verdict in verifier.grade_all(rows)} == {"correct"}
+
+    @pytest.mark.parametrize("task", ["list_functions", "word_ladder"])  # by the global generator, by sets
+    def test_equal_seeds_give_equal_content(self, tmp_path: Path, task: str) -> None:
+        first, again, other = (made(tmp_path, logic={"task": task}, limit=8, seed=seed) for seed in (1, 1, 2))
+        assert first.content == again.content != other.content
+
+    def test_train_and_heldout_never_meet_whatever_the_seeds(self, tmp_path: Path) -> None:
+        puzzle = {"task": "count_bits", "settings": {"min_n": 1, "max_n": 60}}
+        warnings: list[str] = []
+        train = made(tmp_path, warnings, logic=puzzle, limit=70, seed=1)
+        heldout = made(tmp_path, warnings, logic=puzzle, limit=70, seed=2, split="heldout")
+        first, second = ({p.prompt for p in problems_of(each)} for each in (train, heldout))
+        assert first and second and not first & second
+        assert train.manifest.rejected["duplicate"] > 0
+        assert any("different problems of reasoning-gym/count_bits" in each for each in warnings)
+
+    def test_more_of_them_contain_the_fewer(self, tmp_path: Path) -> None:
+        few, more = (made(tmp_path, logic={"task": "maze"}, limit=limit) for limit in (5, 9))
+        assert {p.id for p in problems_of(few)} < {p.id for p in problems_of(more)}
+
+    def test_a_mixture_and_settings_of_other_types(self, tmp_path: Path) -> None:
+        mixture = {"datasets": [{"name": "gcd"}, {"name": "dice", "weight": 3, "config": {"num_dice": 2}}]}
+        found = problems_of(made(tmp_path, logic={"task": "composite", "settings": mixture}, limit=12))
+        assert {p.reference["metadata"]["source_dataset"] for p in found} == {"gcd", "dice"}
+        times = {"task": "time_intervals", "settings": {"min_date": "2020-01-01", "task_types": ["date"]}}
+        assert all("answer" in p.reference for p in problems_of(made(tmp_path, logic=times, limit=3)))
+
+    @pytest.mark.parametrize(
+        ("puzzle", "words"),
+        [
+            ({"task": "gdc"}, "no task 'gdc'; did you mean gcd"),
+            ({"task": "gcd", "settings": {"max": 3}}, "no setting 'max'; there are max_numbers"),
+            ({"task": "gcd", "settings": {"min_numbers": 9}}, "refuses its settings"),
+            ({"task": "game_of_life_halting"}, "gives full marks to 'zzz wrong'"),
+        ],
+    )
+    def test_what_cannot_be_used_is_one_line(
+        self, tmp_path: Path, puzzle: dict[str, Any], words: str
+    ) -> None:
+        with pytest.raises(RecipeError, match=words) as caught:
+            made(tmp_path, logic=puzzle, limit=3)
+        assert "\n" not in str(caught.value)
+
+    def test_it_needs_a_limit_and_the_package(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from distillkit.verifiers import logic
+
+        with pytest.raises(ValidationError, match="logic: needs limit:"):
+            Problems(name="a", logic={"task": "gcd"})
+        with pytest.raises(ValidationError, match="columns: has no meaning with logic:"):
+            Problems(name="a", logic={"task": "gcd"}, limit=1, columns={"prompt": "q"})
+        monkeypatch.setattr(logic, "find_spec", lambda name: None)
+        with pytest.raises(MissingError, match=r"pip install 'distillkit\[logic\]'"):
+            Problems(name="a", logic={"task": "gcd"}, limit=1).check(tmp_path)

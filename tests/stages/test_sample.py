@@ -237,8 +237,7 @@ def test_what_it_cost_is_told_of_all_of_it(tmp_path, monkeypatch):
         ReplaySession,
         "generate",
         lambda self, feed, parameters: (
-            (request, Completion("x", "stop", telemetry={"cost": 0.125}))
-            for request in iter(feed.take, None)
+            (request, Completion("x", "stop", telemetry={"cost": 0.125})) for request in iter(feed.take, None)
         ),
     )
     engine = ReplayEngine(file=str(tmp_path / "r.jsonl"))

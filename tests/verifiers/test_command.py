@@ -117,6 +117,21 @@ def test_one_process_serves_many_rows_and_starts_again_after_a_death(
     assert [each.score for each in found] == [float(n % 13 == n % 7) for n in range(300)]
 
 
+@pytest.mark.slow
+def test_thousands_of_rows_with_bad_ones_among_them_lose_and_shift_none(
+    command: Callable[..., Command],
+) -> None:
+    bad = ["die", "nonsense", "twice", "other", "high"]
+    answers = [bad[n // 20 % 5] if n % 20 == 7 else str(n % 11) for n in range(4000)]
+    golds = [str(n % 7) for n in range(4000)]
+    found = command(workers=2).grade_all([trace(a, g) for a, g in zip(answers, golds, strict=True)])
+    expected = [
+        {"twice": 1.0}.get(answer) if answer in bad else float(answer == gold)
+        for answer, gold in zip(answers, golds, strict=True)
+    ]
+    assert [each.score for each in found] == expected
+
+
 def test_it_sees_no_secret_and_no_telemetry(
     command: Callable[..., Command], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillkit.errors import MissingError
-from distillkit.pool import Pool
 from distillkit.trace import Trace, Verdict
 from distillkit.verifiers import Logic, logic
-from distillkit.verifiers.gym import evaluate, pack, serve_problems, unpack
+from distillkit.verifiers.arithmetic import evaluate
+from distillkit.verifiers.gym import pack, serve_problems, unpack
 from distillkit.verifiers.logic import reference_of
 
 pytest.importorskip("reasoning_gym", reason="needs reasoning-gym: pip install 'distillkit[logic]'")
@@ -29,8 +29,7 @@ def verifier() -> Iterator[Logic]:
 
 
 def references(task: str, count: int = 3, **settings: Any) -> list[dict[str, Any]]:
-    with Pool(serve_problems, [task, settings, 5, count], workers=1, cpu_s=120) as pool:
-        [entries] = pool.map([0])
+    entries = serve_problems(task, settings, 5, count)(0)
     return [json.loads(json.dumps(reference_of(task, settings, entry))) for entry in entries]
 
 
@@ -44,7 +43,16 @@ def grade(verifier: Logic, answer: str, reference: Any) -> Verdict:
 
 
 @pytest.mark.parametrize(
-    "task", ["gcd", "acre", "n_queens", "prime_factorization", "arc_agi", "polynomial_multiplication", "spell_backward"]
+    "task",
+    [
+        "gcd",
+        "acre",
+        "n_queens",
+        "prime_factorization",
+        "arc_agi",
+        "polynomial_multiplication",
+        "spell_backward",
+    ],
 )
 def test_the_stored_answer_is_right_and_what_is_near_is_wrong(verifier: Logic, task: str) -> None:
     found = references(task)
@@ -104,7 +112,12 @@ def test_a_scorer_that_rewards_junk_is_refused(verifier: Logic, task: str) -> No
 
 def test_a_mixture_with_such_a_task_is_refused_too(verifier: Logic) -> None:
     mixture = {"datasets": [{"name": "gcd"}, {"name": "coin_flip", "weight": 0.01}]}
-    reference = {"task": "composite", "settings": mixture, "answer": "1", "metadata": {"source_dataset": "gcd"}}
+    reference = {
+        "task": "composite",
+        "settings": mixture,
+        "answer": "1",
+        "metadata": {"source_dataset": "gcd"},
+    }
     assert "gives full marks to" in (verifier.check_reference(reference) or "")
 
 
@@ -114,9 +127,18 @@ def test_a_mixture_with_such_a_task_is_refused_too(verifier: Logic) -> None:
         ("6", "must be an object with task, settings, answer and metadata"),
         ({"task": "gcd", "answer": "6"}, "must be an object with task"),
         ({"task": "gdc", "settings": {}, "answer": "6", "metadata": {}}, "no task 'gdc'; did you mean gcd"),
-        ({"task": "gcd", "settings": {"x": 1}, "answer": "6", "metadata": {}}, "no setting 'x'; there are max_num"),
-        ({"task": "gcd", "settings": {"min_numbers": 0}, "answer": "6", "metadata": {}}, "refuses its settings"),
-        ({"task": "prime_factorization", "settings": {}, "answer": "?", "metadata": {}}, "does not accept the answer"),
+        (
+            {"task": "gcd", "settings": {"x": 1}, "answer": "6", "metadata": {}},
+            "no setting 'x'; there are max_num",
+        ),
+        (
+            {"task": "gcd", "settings": {"min_numbers": 0}, "answer": "6", "metadata": {}},
+            "refuses its settings",
+        ),
+        (
+            {"task": "prime_factorization", "settings": {}, "answer": "?", "metadata": {}},
+            "does not accept the answer",
+        ),
     ],
 )
 def test_references_that_are_none(verifier: Logic, reference: Any, words: str) -> None:
@@ -126,8 +148,18 @@ def test_references_that_are_none(verifier: Logic, reference: Any, words: str) -
 
 def test_rows_keep_their_places(verifier: Logic) -> None:
     first, second = references("gcd", 2)
-    rows = [trace(first["answer"], first), trace("6", None), trace("x" * 1_000_000, first), trace(second["answer"], second)]
-    assert [each.reason for each in verifier.grade_all(rows)] == ["correct", "unparseable_gold", "wrong", "correct"]
+    rows = [
+        trace(first["answer"], first),
+        trace("6", None),
+        trace("x" * 1_000_000, first),
+        trace(second["answer"], second),
+    ]
+    assert [each.reason for each in verifier.grade_all(rows)] == [
+        "correct",
+        "unparseable_gold",
+        "wrong",
+        "correct",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +194,18 @@ def test_arithmetic_and_literals_are_evaluated(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["f()", "x", "[].append", "[1][0]", "lambda: 1", "[x for x in ()]", "f'{1}'", "(x := 1)", "1 if 1 else 2", "not 1 or 2"],
+    [
+        "f()",
+        "x",
+        "[].append",
+        "[1][0]",
+        "lambda: 1",
+        "[x for x in ()]",
+        "f'{1}'",
+        "(x := 1)",
+        "1 if 1 else 2",
+        "not 1 or 2",
+    ],
 )
 def test_anything_else_is_not(text: str) -> None:
     with pytest.raises(ValueError, match="is not evaluated"):
@@ -172,9 +215,13 @@ def test_anything_else_is_not(text: str) -> None:
 PLAIN = st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False)
 NESTED = st.recursive(
     PLAIN,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.tuples(inner, inner)
-    | st.dictionaries(st.text() | st.integers() | st.sampled_from(["__tuple__", "__items__"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(
+            st.text() | st.integers() | st.sampled_from(["__tuple__", "__items__"]), inner, max_size=3
+        )
+    ),
     max_leaves=10,
 )
 
@@ -203,5 +250,7 @@ def test_every_task_of_the_package(verifier: Logic) -> None:
         right = [each["answer"] is not None for each in found]
         assert [row.reason == "correct" for row in verifier.grade_all(rows)] == right, task
         assert not any(right) if task in NO_ANSWER else all(right), task
-        junk = [trace(text, each) for each in found for text in ("zzz wrong", "I do not know", "{}", "x" * 1000)]
+        junk = [
+            trace(text, each) for each in found for text in ("zzz wrong", "I do not know", "{}", "x" * 1000)
+        ]
         assert {row.reason for row in verifier.grade_all(junk)} == {"wrong"}, task

@@ -116,10 +116,12 @@ RULES = {
         [(r"90^\circ", r"90\text{ radians}"), (r"\frac12", r"\sin 30")],
     ),
     "units": (
-        [(r"5\text{ cm}", "5"), ("5", "5 cm"), (r"3\text{ m}", r"300\text{ cm}"), (r"\$18", "18 dollars")]
-        + [(r"15\text{ cm}^2", "15 square centimeters"), (r"30\text{ km/h}", "30 kmh"), ("18", "£18")],
-        [(r"5\text{ cm}", r"5\text{ m}"), (r"5\text{ cm}^2", r"5\text{ cm}^3"), (r"\$18", "18 cents")]
-        + [("5 cm", "5 m"), (r"6\pi\text{ m}", r"6\pi\text{ cm}"), (r"20^\circ C", r"20^\circ F")],
+        [(r"5\text{ cm}", "5"), ("5", "5 cm"), (r"15\text{ cm}^2", "15 square centimeters"), ("18", "£18")],
+        [(r"5\text{ cm}", r"5\text{ m}"), (r"5\text{ cm}^2", r"5\text{ cm}^3"), ("5 cm", "5 m")],
+    ),
+    "more units": (
+        [(r"3\text{ m}", r"300\text{ cm}"), (r"\$18", "18 dollars"), (r"30\text{ km/h}", "30 kmh")],
+        [(r"6\pi\text{ m}", r"6\pi\text{ cm}"), (r"\$18", "18 cents"), (r"20^\circ C", r"20^\circ F")],
     ),
     "bases": (
         [("12_7", "12_{7}"), (r"1011_{\text{two}}", "1011_2"), ("12_7", "12"), (r"2A_{16}", r"2A_{16}")],
@@ -175,7 +177,11 @@ PAIRS = [
 
 
 def test_labelled_pairs(math: Math) -> None:
-    """No false positive where a reward must not have one; a third of the pairs was locked away while tuning."""
+    """No false positive where a reward must not have one.
+
+    A third of the pairs, "locked", was not looked at while the rules were tuned on "open"; "fresh" ones were
+    written after the last rule.
+    """
     found = verdicts(math, [(row["gold"], row["answer"]) for row in PAIRS])
     right: dict[str, list[bool]] = defaultdict(list)
     for row, verdict in zip(PAIRS, found, strict=True):
@@ -184,10 +190,10 @@ def test_labelled_pairs(math: Math) -> None:
         if row["category"] in ("int", "int-sep", "fraction", "choice", "unit"):
             assert not (verdict.score == 1.0 and not row["equal"]), row
     assert len(PAIRS) >= 500
-    assert {split: sum(each) / len(each) >= 0.95 for split, each in right.items()} == {
-        "open": True,
-        "locked": True,
-    }
+    assert right.keys() == {"open", "locked", "fresh"}
+    assert {
+        split: sum(each) / len(each) for split, each in right.items() if sum(each) / len(each) < 0.95
+    } == {}
 
 
 @pytest.mark.parametrize(
@@ -227,17 +233,17 @@ HARD = [
     (r"\ln 4", r"2\ln 3"),
     (r"\frac{x}{7}", r"10^{10^{10}}"),
     (r"\frac{x}{8}", r"\binom{1000000}{500000}"),
-    (r"\frac{x}{9}", "{" * 100_000),
+    (r"\frac{x}{9}", "9" * 100_000),
     ("7", "7"),
 ]
 
 
 def test_a_loaded_machine_gives_the_same_verdicts() -> None:
-    """CPU time decides: beside four busy processes everything takes longer and nothing is judged otherwise."""
-    with Math(cpu_s=1.5, workers=2) as verifier:
+    """CPU time decides: beside three busy processes everything takes longer and nothing is judged otherwise."""
+    with Math(cpu_s=1.0, workers=2) as verifier:
         idle = [verdict.reason for verdict in verdicts(verifier, HARD)]
         _memo.clear()
-        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
         try:
             loaded = [verdict.reason for verdict in verdicts(verifier, HARD)]
         finally:

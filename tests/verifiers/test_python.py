@@ -9,9 +9,9 @@ import pytest
 
 from distillkit.errors import MissingError, RecipeError
 from distillkit.spec import digest, identity
-from distillkit.trace import REASONS, Trace, Verdict
+from distillkit.trace import BLAMELESS, REASONS, Trace, Verdict
 from distillkit.verifiers import Python
-from distillkit.verifiers.python import scored
+from distillkit.verifiers.grader import scored
 
 CODE = '''
 import sys
@@ -161,6 +161,7 @@ def test_it_is_foreign_code_and_does_not_vote(verifier: Callable[..., Python]) -
         {"score": 0.5, "reason": "correct"},
         {"score": None, "reason": "correct"},
         {"score": 1, "reason": "fine"},
+        {"score": None, "reason": "failed"},
     ],
 )
 def test_what_is_no_score_is_refused(returned: object) -> None:
@@ -168,8 +169,8 @@ def test_what_is_no_score_is_refused(returned: object) -> None:
         scored(returned)
 
 
-@pytest.mark.parametrize("reason", REASONS)
-def test_every_reason_of_the_table_can_be_given(reason: str) -> None:
+@pytest.mark.parametrize("reason", sorted(REASONS.keys() - BLAMELESS))
+def test_every_reason_that_is_a_graders_can_be_given(reason: str) -> None:
     score = 0.5 if reason == "partial" else REASONS[reason]
     assert scored({"score": score, "reason": reason}) == (score, reason)
     assert json.dumps(scored(score))

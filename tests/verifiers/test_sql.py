@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from distillkit.trace import Trace, Verdict
 from distillkit.verifiers import Sql
-from distillkit.verifiers.database import orders_rows, outer_words
 from distillkit.verifiers.fence import last_block
+from distillkit.verifiers.query import orders_rows, outer_words
 
 SCHEMA = "CREATE TABLE city (name TEXT, people INT, area REAL); CREATE TABLE land (city TEXT, land TEXT);"
 FIRST = """INSERT INTO city VALUES ('Rom', 3, 1.5), ('Ulm', 12, 0.1), ('Bern', 12, NULL);
@@ -26,7 +26,7 @@ def reference(query: str = GOLD, dialect: str = "sqlite", **more: Any) -> dict[s
 
 @pytest.fixture(scope="module")
 def verifier() -> Iterator[Sql]:
-    with Sql(workers=1, cpu_s=1.0) as sql:
+    with Sql(workers=1, cpu_s=0.5) as sql:
         yield sql
 
 
