@@ -123,9 +123,17 @@ def _terminated_like_interrupted() -> Iterator[None]:
 @click.option("--online", is_flag=True, help="Also resolve Hub names and write the lock.")
 @click.option("--data", is_flag=True, help="Also read the problems and try every gold on its verifier.")
 @click.option("--deep", is_flag=True, help="Also build the trainers' real configurations.")
+@click.option("--trust", is_flag=True, help="With --data: try the recipe's own graders on one row.")
 @STORE
 def check(
-    recipe: Path, sets: tuple[str, ...], as_json: bool, online: bool, data: bool, deep: bool, store: Path
+    recipe: Path,
+    sets: tuple[str, ...],
+    as_json: bool,
+    online: bool,
+    data: bool,
+    deep: bool,
+    trust: bool,
+    store: Path,
 ) -> None:
     """Refuse what would fail later: keys, wires, types, fields, files. Offline and static unless told otherwise."""
     from distillkit.check import check as check_recipe
@@ -138,7 +146,7 @@ def check(
         if online:
             check_online(loaded, recipe, finding)
         if data:
-            check_data(loaded, recipe, store, finding)
+            check_data(loaded, recipe, store, finding, trust=trust)
         if deep:
             check_deep(loaded, finding)
     _print(finding.as_json(), as_json, lambda: render(finding))

@@ -107,10 +107,30 @@ def _without_folders(value: Any) -> Any:
         return [_without_folders(each) for each in value]
     if isinstance(value, dict):
         return {
-            key: public(each) if key == "file" and isinstance(each, str) else _without_folders(each)
+            key: _named_beside(each) if key in FILES else _without_folders(each)
             for key, each in value.items()
         }
     return value
+
+
+FILES = ("file", "files", "rubric_file")
+"""Keys of a recipe that name files of its author."""
+
+
+def _named_beside(value: Any) -> Any:
+    return (
+        [public(each) for each in value]
+        if isinstance(value, list)
+        else public(value)
+        if isinstance(value, str)
+        else value
+    )
+
+
+def judged(artifacts: Iterable[Artifact]) -> dict[str, Any]:
+    """{judges: {domain: kind of verifier}} where verdicts behind the artifacts are a model's opinion, else {}."""
+    found = {d: kind for each in artifacts for d, kind in each.manifest.summary.get("judges", {}).items()}
+    return {"learned": True, "judges": found} if found else {}
 
 
 def trainings(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:

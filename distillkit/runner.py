@@ -27,6 +27,7 @@ from distillkit.recipe import Recipe
 from distillkit.spec import digest, identity
 from distillkit.stages.base import LABELS, PROBLEMS, SELECTION, TRACES, WEIGHTS, Input, Stage
 from distillkit.store import Store, Writer
+from distillkit.verifiers import AnyVerifier
 from distillkit.wiring import PACKAGED, Step, resolve, weights_names
 
 ROW_TYPES = (PROBLEMS, TRACES, LABELS, SELECTION)
@@ -118,8 +119,14 @@ class Run:
         if stage.MAKES in ROW_TYPES:
             parts["shards"] = self.recipe.shards
         if stage.judges:
-            parts["verifiers"] = {d: identity(self.recipe.verifiers[d]) for d in self.domains(step)}
+            judges = self.verifiers
+            parts["verifiers"] = {d: identity(judges[d]) for d in self.domains(step)}
         return digest(parts)
+
+    @property
+    def verifiers(self) -> dict[str, AnyVerifier]:
+        """What judges each domain, its models pinned."""
+        return {domain: each.pinned(self.lock.commit_of) for domain, each in self.recipe.verifiers.items()}
 
     def domains(self, step: Step) -> list[str]:
         """Domains of the problems that a step judges.
@@ -173,7 +180,7 @@ class Run:
             shards=self.recipe.shards,
             workers=self.recipe.execution.workers,
             cluster=self.recipe.execution.ray,
-            verifiers=self.recipe.verifiers if stage.judges else {},
+            verifiers=self.verifiers if stage.judges else {},
             store=self.store.root,
             work=writer.path,
             recipe=self.recipe.dump(),

@@ -4,7 +4,7 @@ Everything is read from manifests, so nothing can be shown that no stage did. Th
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -96,6 +96,7 @@ def funnel(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
             "rows_kept": artifact.manifest.rows_kept,
             "rejected": dict(Counter(artifact.manifest.rejected).most_common()),
         }
+        | ({"judges": judges} if (judges := artifact.manifest.summary.get("judges")) else {})
         for artifact in artifacts
         if artifact.type in FUNNEL_TYPES
     ]
@@ -209,7 +210,14 @@ def funnel_grid(steps: Sequence[dict[str, Any]]) -> Grid:
         ]
         for step in steps
     ]
-    return Grid("funnel", ["stage", "kind", "dropped", "rows in", "kept"], rows, left=3)
+    notes = [f"{step['stage']}: {opinions(step['judges'])}" for step in steps if "judges" in step]
+    return Grid("funnel", ["stage", "kind", "dropped", "rows in", "kept"], rows, left=3, notes=notes)
+
+
+def opinions(judges: Mapping[str, str]) -> str:
+    """A sentence on the domains that a model judges, {domain: kind of verifier}."""
+    named = ", ".join(f"{domain} ({kind})" for domain, kind in sorted(judges.items()))
+    return f"Verdicts of a learned model, which can be gamed: {named}."
 
 
 def score_grid(described: Described) -> Grid:
@@ -251,7 +259,8 @@ def settings_text(settings: dict[str, Any]) -> str:
     samples = ", ".join(f"{name} {each}" for name, each in n.items()) if isinstance(n, dict) else str(n)
     sampling = f"temperature {settings['temperature']:g}, top_p {settings['top_p']:g}"
     limits = f"at most {settings['max_tokens']:,} tokens, engine {settings['engine']['kind']}"
-    return f"samples per problem: {samples}; {sampling}, {limits}; 95 % intervals over problems"
+    learned = f"; {opinions(settings['judges'])}" if settings.get("learned") else ""
+    return f"samples per problem: {samples}; {sampling}, {limits}; 95 % intervals over problems{learned}"
 
 
 def gamma_text(gamma: dict[str, Any]) -> str:

@@ -170,8 +170,9 @@ def compare(
                     continue
                 pairs.append((sides["stage"], sides["bare"]))
                 for side, each in sides.items():
-                    figures = f"{each.requests:>8,} {each.tokens:>8,} {each.seconds:>8.2f} {each.cpu_s:>6.2f} {each.rate:>9,.0f}"
-                    print(f"{number:>5} {side:<6} {figures}", flush=True)
+                    counts = f"{each.requests:>8,} {each.tokens:>8,}"
+                    times = f"{each.seconds:>8.2f} {each.cpu_s:>6.2f} {each.rate:>9,.0f}"
+                    print(f"{number:>5} {side:<6} {counts} {times}", flush=True)
     return report(name, pairs)
 
 

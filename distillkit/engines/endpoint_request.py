@@ -77,10 +77,9 @@ class Wording(Strict):
                 if len(ids) >= server.context:
                     return too_long(len(ids), server.context)
                 body["max_tokens"] = min(parameters.max_tokens, server.context - len(ids))
-            body["prompt"] = ids  # a text would get a second begin token from some tokenizers
-            body["return_token_ids"] = (
-                True  # a server decodes them behind the prompt, which may begin with a space
-            )
+            # As a text it would get a second begin token from some tokenizers; and a server decodes what it
+            # generates behind it, so that the text may begin with a space of its own making.
+            body |= {"prompt": ids, "return_token_ids": True}
         else:
             body["prompt"] = request.prompt
         return {name: value for name, value in (body | self.extra_body).items() if value is not None}

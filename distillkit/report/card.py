@@ -12,7 +12,16 @@ from distillkit.artifact import Artifact
 from distillkit.comparison import differences
 from distillkit.report import template
 from distillkit.report.traces import visible
-from distillkit.show import Grid, funnel_grid, gamma_of, grid_markdown, score_grid, scores_of, settings_of
+from distillkit.show import (
+    Grid,
+    funnel_grid,
+    gamma_of,
+    grid_markdown,
+    opinions,
+    score_grid,
+    scores_of,
+    settings_of,
+)
 
 SIZES = (
     (10**3, "n<1K"),
@@ -195,6 +204,8 @@ def _origin(facts: Mapping[str, Any]) -> str:
         lines.append(
             f"- Problems: {_cell(source['source'])}, {source['rows']:,} of them (stage `{source['stage']}`)"
         )
+    if facts.get("judges"):
+        lines.append(f"- {opinions(facts['judges'])}")
     return "\n".join(lines)
 
 

@@ -272,15 +272,7 @@ def _funnel(material: Material) -> Iterator[Section]:
     if rows:
         figures.append(material.figure("Traces", "what came in (grey) and stayed (blue)", plots.funnel, rows))
     intro = "No text is thrown away: a dropped row keeps the reason of the first rule that it failed."
-    intro += _opinions(material)
     yield Section("funnel", "Funnel: what was dropped, and why", intro, figures, funnel_grid(steps))
-
-
-def _opinions(material: Material) -> str:
-    """A sentence on the domains that a model judged, which can be gamed; empty where none did."""
-    judges = [artifact.manifest.summary.get("judges", {}) for artifact in material.of_kind("verify")]
-    named = dict.fromkeys(f"{domain} ({kind})" for each in judges for domain, kind in each.items())
-    return f" Verdicts of a learned model, which can be gamed: {', '.join(named)}." if named else ""
 
 
 def _training(material: Material) -> Iterator[Section]:

@@ -63,6 +63,11 @@ class Jury:
         for domain, several in by_domain.items():
             if domain not in self.verifiers:
                 raise RecipeError(f"no verifier for domain {domain!r}; add it to `verifiers:`")
+            if not self.verifiers[domain].alone:
+                raise RecipeError(
+                    f"verifiers.{domain}: {self.verifiers[domain].kind} needs all traces of a problem before it can "
+                    "judge one; sample without until"
+                )
             found += zip(several, self.verifiers[domain].grade_all(several), strict=True)
         return found
 

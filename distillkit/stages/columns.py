@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from datetime import date, time
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -23,9 +23,10 @@ class Columns(Strict):
 
     prompt: str = "prompt"
     """Text of the question, or a list of messages that is cut behind the last one of the user."""
-    reference: str | dict[str, str] = Field("reference", min_length=1)
+    reference: Annotated[str | dict[str, str], Field(min_length=1)] | None = "reference"
     """The gold answer: text, a number, or an object such as {"tests": ...}. A mapping of names to paths makes such
-    an object of several columns: {test: test, entry_point: entry_point}; a null column is left out of it."""
+    an object of several columns: {test: test, entry_point: entry_point}; a null column is left out of it.
+    null: the problems have no gold; a majority or a judge may still judge them."""
     domain: str | None = None
     """Left out: every row is of the stage's `domain`."""
     language: str | None = None
@@ -34,12 +35,15 @@ class Columns(Strict):
 
     def paths(self) -> list[str]:
         """Every path that is read."""
-        reference = [self.reference] if isinstance(self.reference, str) else self.reference.values()
+        given = self.reference
+        reference = given.values() if isinstance(given, dict) else [given]
         named = (self.prompt, *reference, self.domain, self.language, *self.extra.values())
         return [path for path in named if path is not None]
 
     def gold(self, row: Row) -> Any:
         """The reference in a row as JSON has it; None where every column of it is null."""
+        if self.reference is None:
+            return None
         if isinstance(self.reference, str):
             return plain(look_up(row, self.reference))
         found = {name: plain(look_up(row, path)) for name, path in self.reference.items()}

@@ -165,7 +165,10 @@ class Evaluate(Stage, Sampling, Scoring):
         job.out.summary = {
             "scores": {model.name: self._scores(model.name, benchmarks, answers, job) for model in models},
             "gamma": [gamma for benchmark in benchmarks for gamma in self._gammas(benchmark, answers)],
-            "settings": settings(self) | {"n": {each.name: each.n for each in benchmarks}},
+            "settings": settings(
+                self, job.verifiers, {p.domain for each in benchmarks for p in each.problems}
+            )
+            | {"n": {each.name: each.n for each in benchmarks}},
         }
 
     def _benchmarks(self, job: Job) -> list[Benchmark]:

@@ -26,6 +26,7 @@ from distillkit.training.examples import render
 from distillkit.training.preflight import check_tags, fitting, require_prompts, require_template
 from distillkit.training.rewards import METRICS, RewardName, Rollouts, dataset_row, rewards_of
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
+from distillkit.verifiers.base import learned_by
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -146,7 +147,8 @@ class Grpo(Stage, Training):
         named = {f"rewards/{name}/mean": f"reward_{name}" for name in self.rewards}
         write_curves(logs, CURVES | named, job.out)
         write_completions(job.out.scratch / "completions", list(self.rewards), job.out)
-        job.out.summary = summary(logs)
+        judged = {row["domain"] for row in rows} if "accuracy" in self.rewards else set()
+        job.out.summary = summary(logs) | learned_by(job.verifiers, judged)
 
     def require_device(self) -> None:
         """Raises MissingError for vLLM without a GPU: TRL cannot hand it new weights there."""

@@ -222,7 +222,7 @@ class Problems(Stage):
             return "unreadable"
         if not messages:
             return "no_prompt"
-        if reference is None:
+        if reference is None and columns.reference is not None:
             return "no_reference"
         return Problem(
             messages,

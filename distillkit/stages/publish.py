@@ -68,6 +68,8 @@ def published_columns(view: View) -> list[Column]:
     for artifact in view.labels:
         for shard in artifact.manifest.tables.get("rows", [])[:1]:
             for label in list(pq.read_schema(artifact.path / shard.file))[1:]:
+                if label.name == "telemetry":  # of the machine that ran it, not of the data
+                    continue
                 key = f"{artifact.stage}.{label.name}"
                 name = label.name if label.name in view.fields else key
                 found.append(Column(name, key, label.type, artifact.stage))
@@ -157,6 +159,7 @@ class Publish(Stage):
             "teachers": publication.teachers(job.store, behind),
             "sources": publication.sources(behind),
             "conditions": publication.conditions(behind),
+            **publication.judged(lineage(job.store, source)),
             "funnel": row_funnel(job.store, source),
         }
         steps = [step for step in facts["funnel"] if step["kind"] != "problems"]
@@ -202,6 +205,7 @@ class Publish(Stage):
             "teachers": publication.teachers(job.store, data),
             "sources": publication.sources(data),
             "funnel": row_funnel(job.store, source),
+            **publication.judged(lineage(job.store, source)),
         }
         write_text(tree / "README.md", card.model_card(self._title, facts, job.artifacts("scores")))
         return facts

@@ -172,7 +172,8 @@ class Screen(Stage, Sampling, Scoring):
             "min_gap": self.min_gap,
             "go": self._go(gap),
             "reasons": self._reasons(scores, bands, len(told)),
-            "settings": settings(self) | {"n": self.n},
+            "settings": settings(self, verifiers, {each.domain for group in groups for each in group})
+            | {"n": self.n},
         }
 
     def _reasons(self, scores: dict[str, Estimate], bands: "Counter[str]", prompts: int) -> list[str]:

@@ -30,7 +30,7 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
-    sys.set_int_max_str_digits(0)
+    sys.set_int_max_str_digits(codec.MAX_DIGITS)
     while True:
         job = json.loads(runner._read(requests))
         child = os.fork()

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+MAX_DIGITS = 100_000
+"""Digits of an integer that travels; reading longer ones takes time without bound."""
 LINKS = {"ListNode": ("next",), "TreeNode": ("left", "right")}
 """Linked classes that travel by value (LeetCode's), with the fields that hold another node."""
 

@@ -8,6 +8,7 @@ import ast
 import json
 import marshal
 import re
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -201,9 +202,9 @@ class Grader:
                 except (ValueError, RecursionError):
                     reply, fate = {"raised": "ValueError: it spoke out of turn"}, fate
                 checker.send(json.dumps(reply).encode(), self._deadline())
-        except BoxError as ended:
-            self._end_checker()
-            if ended.cause == "wall":
+        except (BoxError, WallError, ValueError, RecursionError) as error:
+            self._end_checker()  # it waits for an answer that will not come
+            if isinstance(error, WallError) or (isinstance(error, BoxError) and error.cause == "wall"):
                 raise WallError from None
             return _failed_at_once(tests.script, "grader_crashed", "the tests broke their sandbox")
         if not verdict:
@@ -214,7 +215,7 @@ class Grader:
 
     def _job(self, tests: Asserts) -> dict[str, Any]:
         given = {"script": tests.script, "prompt": tests.prompt, "entry_points": list(tests.entry_points)}
-        return given | {"stop": self.stop, "cpu_s": 4 * self.cpu_s + 10}
+        return given | {"stop": self.stop, "cpu_s": 2 * self.cpu_s + 1}
 
     def _warm_checker(self) -> Box:
         if self._checker is None or self._checker.ended:
@@ -231,6 +232,7 @@ class Grader:
 
 def grader(*settings: Any) -> Callable[[dict[str, Any]], Result]:
     """What a worker serves; the settings are the fields of Grader, in order."""
+    sys.set_int_max_str_digits(code_codec.MAX_DIGITS)
     return Grader(*settings)
 
 
@@ -272,11 +274,9 @@ def _tally(verdict: dict[str, Any], fate: tuple[str, str]) -> Tally:
         "broken": ("grader_crashed", error),
     }.get(cause, (cause, error))
     tally = Tally(verdict["tests"], verdict["ran"], verdict["passed"], verdict["failed"], reason, error)
-    return (
-        tally
-        if tally.ran
-        else Tally(0, reason="unparseable_gold", error="no assert of its tests was reached")
-    )
+    if not tally.ran and tally.failed is None:
+        return Tally(tally.tests, reason="unparseable_gold", error="no assert of its tests was reached")
+    return tally
 
 
 def _object(frame: bytes) -> dict[str, Any]:

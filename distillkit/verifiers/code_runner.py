@@ -152,7 +152,7 @@ class Program:
         if not child:
             os.setsid()
             _limit_cpu(self._cpu_s)
-            sys.set_int_max_str_digits(0)
+            sys.set_int_max_str_digits(codec.MAX_DIGITS)
             Callee(self, json, self._requests, self._answers).serve()
             os._exit(0)
         _write(self._answers, b'{"ended": "%s"}' % _wait(child, self._cpu_s).encode())

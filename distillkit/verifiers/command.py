@@ -168,6 +168,10 @@ def program(
     return _Program(words, timeout_s).grade
 
 
+class _Ended(ValueError):
+    """The program closed its output."""
+
+
 class _Program:
     """One process of the program, started when the first row comes and again after each failure."""
 
@@ -265,7 +269,3 @@ class _Program:
         process.wait()
         for pipe in (process.stdin, process.stdout):
             pipe.close()  # type: ignore[union-attr]
-
-
-class _Ended(ValueError):
-    """The program closed its output."""

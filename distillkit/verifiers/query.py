@@ -20,7 +20,7 @@ from distillkit.verifiers.database import Broken, Database, Duckdb, OutOfTime, R
 def serve_queries(cpu_s: float, max_rows: int) -> Callable[[Sequence[Any]], Any]:
     """What a worker runs: [reference, query] -> [reason, detail], or without a query why the gold cannot be used."""
 
-    @lru_cache(maxsize=16)
+    @lru_cache(maxsize=2)  # an instance of duckdb takes 100 MiB of address space
     def prepared(reference: bytes) -> Prepared:
         return Prepared(json.loads(reference), cpu_s, max_rows)
 

@@ -40,7 +40,7 @@ class Sql(Verifier):
     """Most rows that a gold may return."""
     cpu_s: Annotated[float, Field(gt=0)] = 5.0
     """CPU seconds that a query may take on all instances together."""
-    memory_gib: Annotated[float, Field(ge=1)] = 2.0
+    memory_gib: Annotated[float, Field(ge=1)] = 4.0
     """Address space of a worker in GiB."""
     workers: Annotated[int | None, Field(ge=1), EXECUTION] = None
     """Worker processes; left out: one per CPU."""

@@ -36,7 +36,7 @@ def trace(program: str, reference: Any, finish_reason: str = "stop") -> Trace:
 
 @pytest.fixture(scope="module")
 def code() -> Iterator[Code]:
-    with Code(workers=2, cpu_s=2) as verifier:
+    with Code(workers=2, cpu_s=1) as verifier:
         yield verifier
 
 
@@ -174,7 +174,7 @@ def test_reasons_of_calls_and_asserts(code: Code) -> None:
 
 
 def test_fraction_scores_the_share_and_names_the_first_failure(code: Code) -> None:
-    with Code(workers=1, cpu_s=2, score="fraction") as fraction:
+    with Code(workers=1, cpu_s=1, score="fraction") as fraction:
         half = "n = sum(map(int, input().split()))\nprint(n if n != 7 else 1 / 0)"
         some = "class Solution:\n    def first(self, a): return 5"
         dies = "import os\nn = sum(map(int, input().split()))\nif n == 3: os.kill(os.getppid(), 9)\nprint(n)"
@@ -270,8 +270,9 @@ def _burn() -> None:
         pass
 
 
-def test_a_loaded_machine_gives_the_same_verdicts(code: Code) -> None:
-    burn = "x = 0\nfor i in range(4_000_000): x += i\n"  # a good part of the limit
+def test_a_loaded_machine_gives_the_same_verdicts() -> None:
+    code = Code(workers=2, cpu_s=2)
+    burn = "x = 0\nfor i in range(2_000_000): x += i\n"  # a good part of the limit
     cases = [(burn + STDIN, ADD), ("while True: pass", ADD), (STDIN, ADD), ("print(1)", ADD)]
     cases += [(burn + "class Solution:\n    def first(self, a): return a[0]", FIRST)]
     idle = graded(code, cases)
@@ -284,6 +285,7 @@ def test_a_loaded_machine_gives_the_same_verdicts(code: Code) -> None:
         for burner in burners:
             burner.kill()
             burner.join()
+        code.close()
     assert idle == loaded == ["correct", "out_of_time", "correct", "wrong", "correct"]
 
 

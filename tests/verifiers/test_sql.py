@@ -229,3 +229,33 @@ def test_any_text_is_read(text: str) -> None:
         last_block(f"{text}\n```\n```\n```sql\nSELECT 1\n```", ["sql"]) in ("SELECT 1", block)
         or "```" in text
     )
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_many_references_do_not_fill_a_worker(verifier: Sql, dialect: str) -> None:
+    golds = [reference(f"SELECT name FROM city WHERE people > {n % 5} -- {n}", dialect) for n in range(30)]
+    rows = [
+        trace("SELECT name FROM city WHERE people >= 1 + " + str(n % 5), gold) for n, gold in enumerate(golds)
+    ]
+    assert {verdict.reason for verdict in verifier.grade_all(rows)} == {"correct"}
+
+
+def test_a_failure_that_no_handler_stops_is_the_candidate_s_unless_the_gold_fails_alike(
+    verifier: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distillkit.pool import Failure
+
+    asked: list[Any] = []
+
+    def ask(self: Sql, pairs: list[Any]) -> list[Any]:
+        asked.append(pairs)
+        return [
+            Failure("cpu", "out of CPU time") if query or gold == "bad" else None for gold, query in pairs
+        ]
+
+    monkeypatch.setattr(Sql, "_ask", ask)
+    rows = [trace(GOLD, "good"), trace(GOLD, "bad")]  # type: ignore[arg-type]
+    assert [each.reason for each in verifier.judge([(row, GOLD) for row in rows])] == [
+        "out_of_time",
+        "unparseable_gold",
+    ]
