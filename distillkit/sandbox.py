@@ -114,7 +114,7 @@ class Box:
         errors: int = subprocess.DEVNULL,
     ) -> None:
         self._limits, self._unread, self.ended = limits, bytearray(), False
-        boxed = level == "bubblewrap"
+        self._boxed = boxed = level == "bubblewrap"
         as_root = boxed and os.geteuid() == 0
         filter_read = _pipe_holding(_system_call_filter()) if boxed else None
         try:
@@ -191,10 +191,17 @@ class Box:
         return BoxError(cause)
 
     def kill(self) -> None:
-        """Kill everything in it: the process namespace dies with its bubblewrap."""
-        if self.process.returncode is None:
+        """Kill everything in it: a process namespace dies with its first process, which bubblewrap then reaps.
+
+        Not bubblewrap itself: its child would fall to the machine's process 1, which in a container may never reap.
+        """
+        if self.process.poll() is None:
             with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+                first = _children(self.process.pid) if self._boxed else []
+                if first:
+                    os.kill(first[0], signal.SIGKILL)
+                else:
+                    os.killpg(self.process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Kill it; it is reaped a little later, because taking namespaces down takes a while. Idempotent."""
@@ -248,9 +255,9 @@ def _probe() -> str:
 
 
 _WITHOUT = (
-    "bubblewrap does not work on this machine: {}; allow unprivileged user namespaces (in a container: --security-opt "
-    "seccomp=unconfined and an unmasked /proc), or run untrusted code without protection by `sandbox: none` on the "
-    "verifier and `run --trust`"
+    "bubblewrap does not work on this machine: {}; it must be 0.8 or newer, and unprivileged user namespaces allowed "
+    "(Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0; container: --security-opt seccomp=unconfined "
+    "and an unmasked /proc), or run untrusted code without protection by `sandbox: none` on the verifier and --trust"
 )
 
 
@@ -420,9 +427,15 @@ def _descendants(pid: int) -> list[int]:
     """A process and everything that it started, however often that forked."""
     found = [pid]
     for each in found:
-        for task in Path(f"/proc/{each}/task").glob("*/children"):
-            with suppress(OSError):
-                found += [int(child) for child in task.read_text().split()]
+        found += _children(each)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, task.read_text().split())
     return found
 
 

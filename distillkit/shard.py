@@ -40,6 +40,7 @@ def write_shard(file: Path, rows: Iterable[Row], schema: "pa.Schema", table: str
             group.clear()  # the table holds their text now
             contents += [content_of(part.to_pylist()) for part in body.to_batches(_CONTENT_ROWS)]
             out.write_table(body, body.num_rows)
+            del body  # before the next group is gathered
         found = {**counts, "domain": dict(domains)} if "domain" in names else counts
         out.add_key_value_metadata(
             {"distillkit.content": add_contents(contents), "distillkit.counts": canonical(found)}

@@ -183,7 +183,8 @@ class FaultServer:
         try:
             fault = self.plan(call) or Fault()
             if fault.hang:
-                await asyncio.Event().wait()
+                await writer.wait_closed()  # until the client gives up
+                return False
             await asyncio.sleep(fault.delay_s)
             status, answer = self._answer(call, fault)
             data = fault.body if fault.body is not None else json.dumps(answer).encode()

@@ -76,7 +76,7 @@ def test_the_attacks_would_be_noticed(attacks: ModuleType) -> None:
         "TCP to a server of the host",
         "abstract UNIX socket of the host",
         "UNIX socket file of the host",
-        "symbolic links and ..",
+        "token files and the home",
         "a daemon that survives",
     ]
     with attacks.Range() as target:
@@ -238,9 +238,7 @@ def test_a_bubblewrap_that_cannot_work_says_why(monkeypatch: pytest.MonkeyPatch,
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
     try:
-        with pytest.raises(
-            MissingError, match="No permissions to create new namespace; allow unprivileged user"
-        ) as error:
+        with pytest.raises(MissingError, match="No permissions to create new namespace; it must be") as error:
             sandbox.probe()
     finally:
         shutil.rmtree(folder)

@@ -78,11 +78,8 @@ class Script:
             if self.failed is None:  # not an assert: a line between them
                 self.ran += 1
             self._blame(error)
-        tests = max(count, self.ran)
-        self._say(
-            {"tests": tests, "ran": self.ran, "passed": self.passed, "failed": self.failed, "cause": self.cause,
-             "error": self.error}
-        )  # fmt: skip
+        counts = {"tests": max(count, self.ran), "ran": self.ran, "passed": self.passed, "calls": self.calls}
+        self._say(counts | {"failed": self.failed, "cause": self.cause, "error": self.error})
 
     def __enter__(self) -> None:
         self.ran += 1

@@ -41,19 +41,8 @@ _ASSUMED = {
     "datetime": "timedelta date",
 }
 _MODULES = {*_ASSUMED, "re", "json", "sys", "os", "time", "statistics", "heapq", "numpy"}
-_DENIED = {
-    1,
-    11,
-    12,
-    13,
-    28,
-    27,
-    30,
-    38,
-    97,
-    101,
-    113,
-}  # EPERM EAGAIN ENOMEM EACCES ENOSPC EFBIG EROFS ENOSYS, network
+_DENIED = {1, 11, 12, 13, 27, 28, 30, 38, 97, 101, 113}
+"""errno of what limits and isolation refuse: EPERM EAGAIN ENOMEM EACCES EFBIG ENOSPC EROFS ENOSYS, no network."""
 
 
 def main() -> None:
@@ -179,7 +168,8 @@ def _wait(child: int, cpu_s: int) -> str:
         pass
     if os.WIFEXITED(status):
         return "error" if os.WEXITSTATUS(status) else "ok"
-    return "cpu" if used.ru_utime + used.ru_stime > cpu_s - 0.5 else "died"
+    stopped = os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGXCPU)
+    return "cpu" if stopped and used.ru_utime + used.ru_stime > cpu_s - 0.1 else "died"
 
 
 def _limit_cpu(cpu_s: int) -> None:

@@ -21,6 +21,7 @@ _NAMED = re.compile(r"([a-zA-Z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?\s*=\s*([^=<>]+)")
 _POINT = re.compile(r"\(\s*[a-zA-Z]\s*(?:,\s*[a-zA-Z]\s*)+\)\s*=\s*(\(.*\))")
 _AND = re.compile(r",?\s*(?:\\text\s*\{\s*(?:and|or)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z]))\s*")
 _LITERAL = re.compile(r"-?\d[\d.,]*(?:/\d+)?|-?\\frac\{\d+\}\{\d+\}")
+_MAX_COMPARISONS = 10_000
 _COMMA_DECIMAL = re.compile(r"-?\d+,\d+")
 
 
@@ -198,11 +199,19 @@ def _in_order(gold: tuple[str, ...], answer: tuple[str, ...]) -> bool | None:
 
 def _in_any_order(gold: tuple[str, ...], answer: tuple[str, ...]) -> bool | None:
     """Whether each has its equal on the other side: as sets, so that a repeated element counts once."""
-    table = [[_item(a, b) for b in answer] for a in gold]
-    lines = table + [list(column) for column in zip(*table, strict=True)]
-    if all(True in line for line in lines):
-        return True
-    return False if any(True not in line and None not in line for line in lines) else None
+    first, second = ({_squeezed(item): item for item in side} for side in (gold, answer))
+    sides = ((first.keys() - second.keys(), second), (second.keys() - first.keys(), first))
+    if sum(len(alone) * len(others) for alone, others in sides) > _MAX_COMPARISONS:
+        return None
+    found: bool | None = True
+    for alone, others in sides:
+        for item in alone:
+            fates = {_item(item, other) for other in others.values()}
+            if True not in fates:
+                if None not in fates:
+                    return False
+                found = None
+    return found
 
 
 def _item(gold: str, answer: str) -> bool | None:

@@ -95,7 +95,7 @@ def _readable(written: str) -> str | None:
     found = _MANY.sub(_written_out, _REPEATING.sub(_as_fraction, found))
     if _TRIG.search(found):
         found = _DEGREES.sub(r"(\\frac{\1\\pi}{180})", found)
-    found = _whole(re.sub(r"(?<=[^.\s])\s*[.,;]$", "", found.strip()))
+    found = _whole(re.sub(r"(?<=[^.\s])\s?[.,;]$", "", " ".join(found.split())))
     return found if found and _balanced(found) else None
 
 
@@ -171,7 +171,7 @@ def numeral(expression: str) -> tuple[str, int] | None:
     return match[1].lstrip("0") or "0", base
 
 
-_CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?\s*(?:\\text\s*\{)?\s*(?:([aApP])\.?\s*[mM]\.?)?\s*\}?")
+_CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?\s*+(?:\\text\s*+\{)?\s*+(?:([aApP])\.?\s*+[mM]\.?)?\s*+\}?")
 
 
 def clock(expression: str) -> tuple[int, int, int, str] | None:

@@ -120,7 +120,8 @@ class Proof(Verifier):
         of_answer = len(done) > task.from_answer
         if last["code"] == 127:
             return "grader_crashed", last["out"]
-        if last["code"] < 0 and last["cpu_s"] >= 0.5 * self.cpu_s:  # the kernel counts in ticks, so never in full
+        # The kernel counts CPU time in ticks, so what was used may seem less than the limit.
+        if last["code"] < 0 and last["cpu_s"] >= 0.5 * self.cpu_s:
             return "out_of_time" if of_answer else "grader_timeout", f"more than {self.cpu_s} s of CPU time"
         if last["code"] < 0:
             return "crashed" if of_answer else "grader_crashed", f"killed by signal {-last['code']}"

@@ -7,6 +7,7 @@ its weights are safetensors only, and no code of a repository is ever run.
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -184,7 +185,9 @@ class _Classifier:
     def __init__(self, path: str, revision: str, dtype: str, max_length: int | None, label: int) -> None:
         import torch
 
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(
+            len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.tokenizer, self.model = _loaded(path, revision or None, dtype)
         self.model.to(self.device).eval()

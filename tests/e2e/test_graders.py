@@ -87,11 +87,10 @@ def test_a_grader_of_ones_own_is_tried_with_check_and_runs_with_trust(tmp_path: 
 
 
 def test_problems_without_a_gold_are_labelled_by_majority(tmp_path: Path) -> None:
-    source = "file: traces.jsonl"
     recipe = curation(
         tmp_path,
         (VERIFIER, "verifiers: {math: {kind: majority, of: {kind: exact}, min_share: 0.3, min_votes: 1}}"),
-        (f"{source}}}\n", f"{source}, columns: {{reference: null}}}}\n"),
+        ("problems, file: traces.jsonl}", "problems, file: traces.jsonl, columns: {reference: null}}"),
     )
     store = tmp_path / "store"
     answer = distillkit("run", recipe, "--store", store, "--until", "judged")

@@ -6,11 +6,16 @@ import pytest
 from pydantic import ValidationError
 
 from distillkit.artifact import Manifest, add_contents
+from distillkit.check import check
 from distillkit.engines.base import Completion
 from distillkit.engines.replay import ReplayEngine, ReplaySession
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.engines.vllm import VllmEngine
 from distillkit.errors import RecipeError, StageError
+from distillkit.events import Events
+from distillkit.lock import Lock
+from distillkit.recipe import load
+from distillkit.runner import Run
 from distillkit.sampling import Continuation
 from distillkit.spec import identity
 from distillkit.stages.base import PROBLEMS, WEIGHTS, Input, Job
@@ -290,3 +295,30 @@ def test_a_model_is_named_where_the_engine_needs_one_and_nowhere_else():
 def test_an_until_that_cannot_be(until, match):
     with pytest.raises(ValidationError, match=match):
         Sample(**TOY, n=8, until=until)
+
+
+def test_a_recipe_that_judges_while_it_samples_needs_a_verifier_and_its_identity(tmp_path):
+    text = """
+name: adaptive
+engine: {kind: transformers}
+stages:
+  - {name: problems, kind: problems, toy: chain, limit: 4}
+  - {name: own, kind: sample, model: toy:base, max_tokens: 8, n: 4, until: {correct: 1}}
+"""
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(
+        RecipeError, match=r"stages.own: no verifier for domain 'chain'; add it to `verifiers:`"
+    ):
+        check(load(tmp_path / "r.yaml"), tmp_path)
+    check(load(tmp_path / "r.yaml", ["stages.own.until=null"]), tmp_path)
+    requests = []
+    for marker in ("A:", "B:"):
+        (tmp_path / "r.yaml").write_text(text + f"verifiers: {{chain: {{kind: exact, marker: '{marker}'}}}}")
+        for sets in ([], ["stages.own.until=null"]):
+            recipe = load(tmp_path / "r.yaml", sets)
+            check(recipe, tmp_path)
+            run = Run(recipe, Store(tmp_path / "s"), Events(tmp_path / "e"), Lock(tmp_path / "l"))
+            run.execute(until="problems")
+            [_, step] = run.steps()
+            requests.append(run.request(step, run.inputs(step)))
+    assert len(set(requests)) == 3 and requests[1] == requests[3]

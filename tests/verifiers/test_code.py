@@ -239,6 +239,7 @@ def test_tests_that_break_by_themselves_say_nothing_of_the_answer(code: Code) ->
             trace(program, {"tests": ["import nothing_like_it", "assert f(1) == 1"]}),
             trace(program, {"tests": ["while True: pass", "assert f(1) == 1"]}),
             trace(program, {"tests": ["if False:\n    assert f(1) == 1"]}),
+            trace("def f(x): return []", {"tests": ["for each in f(1):\n    assert each == 1"]}),
             trace(program, {"inputs": "1", "outputs": ["1"]}),
             trace(program, None),
             trace(program, {"tests": ["assert f(1) == 1"]}),
@@ -248,11 +249,12 @@ def test_tests_that_break_by_themselves_say_nothing_of_the_answer(code: Code) ->
         "grader_crashed",
         "grader_timeout",
         "unparseable_gold",
+        "wrong",
         "unparseable_gold",
         "unparseable_gold",
         "correct",
     ]
-    assert [verdict.score for verdict in found] == [None] * 5 + [1.0]
+    assert [verdict.score for verdict in found] == [None] * 3 + [0.0, None, None, 1.0]
 
 
 def test_the_wall_clock_gives_no_score(code: Code) -> None:
@@ -271,8 +273,8 @@ def _burn() -> None:
 
 
 def test_a_loaded_machine_gives_the_same_verdicts() -> None:
-    code = Code(workers=2, cpu_s=2)
-    burn = "x = 0\nfor i in range(2_000_000): x += i\n"  # a good part of the limit
+    code = Code(workers=2, cpu_s=1)
+    burn = "x = 0\nfor i in range(1_000_000): x += i\n"  # a good part of the limit
     cases = [(burn + STDIN, ADD), ("while True: pass", ADD), (STDIN, ADD), ("print(1)", ADD)]
     cases += [(burn + "class Solution:\n    def first(self, a): return a[0]", FIRST)]
     idle = graded(code, cases)

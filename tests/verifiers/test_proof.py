@@ -363,3 +363,11 @@ def test_what_coq_says_of_axioms() -> None:
     assert unproved("Axioms:\nAnswer.f is assumed to be guarded.\n") == "Answer.f is assumed to be guarded."
     assert unproved("", listed="") == "the check gave no answer"
     assert unproved("Closed under the global context\n", listed=loaded + "  mathcomp.x\n") is not None
+
+
+@needs_coq
+def test_without_a_sandbox_it_says_so() -> None:
+    bare = Proof(workers=1, sandbox="none")
+    verdict = grade(bare, "now induction n.", ADD_0)
+    assert (verdict.reason, verdict.telemetry) == ("correct", {"sandbox": "none"})
+    assert grade(bare, "Proof. Admitted.", ADD_0).reason == "wrong"

@@ -54,7 +54,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("rm") / "one")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def reward() -> Iterator[Callable[..., RewardModel]]:
     made: list[RewardModel] = []
 
