@@ -26,6 +26,7 @@ from distillkit.sandbox import interpreter, probe
 from distillkit.trace import Trace, Verdict
 from distillkit.verifiers import code_checker, code_codec
 from distillkit.verifiers.code import Code
+from distillkit.verifiers.code_grader import same_text
 
 DATA = Path(os.environ.get("DISTILLKIT_DATA", "data")) / "code"
 WORKERS = len(os.sched_getaffinity(0))
@@ -207,31 +208,76 @@ def mutated(rows: list[Row]) -> list[tuple[str, Any]]:
 
 
 def measure_speed(leetcode: list[Row], humaneval: list[Row]) -> None:
-    """Executions/s (one program with all its tests) of the three ways."""
+    """Executions/s of programs with asserts (one execution has all of them), and of programs on stdin (one each)."""
     cases = [(row["solutions"], row["tests"]) for row in leetcode[:120]]
     cases += [(row["prompt"] + row["canonical_solution"], gold(row)) for row in humaneval[:120]]
     boxed, plain = Code(workers=WORKERS), Code(workers=WORKERS, sandbox="none")
-    ways: dict[str, Callable[[], None]] = {
-        "sandbox: bubblewrap": lambda: check(boxed, cases),
-        "sandbox: none, same checker": lambda: check(plain, cases),
-        "python -c, no checker": lambda: run_plainly(cases),
-    }
+    compare(
+        "asserts",
+        len(cases),
+        {
+            "sandbox: bubblewrap": lambda: check(boxed, cases),
+            "sandbox: none, same checker": lambda: check(plain, cases),
+            "python -c, no checker": lambda: run_plainly(cases),
+        },
+    )
+    boxed.close()
+    plain.close()
+    boxed, plain = (
+        Code(workers=WORKERS, score="fraction", sandbox=level) for level in ("bubblewrap", "none")
+    )
+    contests = [json.loads(line)["tests"] for line in (DATA / "code_contests.jsonl").open()][: len(leetcode)]
+    compare(
+        "stdin",
+        sum(len(tests["inputs"]) for tests in contests),
+        {
+            "sandbox: bubblewrap": lambda: run_tests(boxed, contests),
+            "sandbox: none, same checker": lambda: run_tests(plain, contests),
+            "one plain process per test": lambda: run_each(contests),
+        },
+    )
+    boxed.close()
+    plain.close()
+
+
+def compare(title: str, count: int, ways: dict[str, Callable[[], None]]) -> None:
+    """Print executions/s of each way, run in turns."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for name in ways:
-        ways[name]()  # warm
+    for way in ways.values():
+        way()  # warm
     for _ in range(ROUNDS):
         for name, way in ways.items():
             started = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - started)
-    boxed.close()
-    plain.close()
     base = statistics.median(seconds["sandbox: none, same checker"])
-    print(f"\n| way | executions/s, median of {ROUNDS} ({len(cases)} programs) | ratio |\n|---|---|---|")
+    print(f"\n| {title}, {count} executions | executions/s, median of {ROUNDS} | ratio |\n|---|---|---|")
     for name, each in seconds.items():
-        low, high = len(cases) / max(each), len(cases) / min(each)
-        middle = statistics.median(each)
-        print(f"| {name} | {len(cases) / middle:.1f} ({low:.1f} to {high:.1f}) | {base / middle:.2f} |")
+        low, high, middle = count / max(each), count / min(each), statistics.median(each)
+        print(
+            f"| {name} | {count / middle:.1f} ({low:.1f} to {high:.1f}) | {base / middle:.2f} |", flush=True
+        )
+
+
+SUMMER = "import sys\nprint(sum(map(len, sys.stdin.read().split())))"
+
+
+def run_tests(verifier: Code, contests: list[Row]) -> None:
+    verdicts = verifier.grade_all([trace(SUMMER, tests) for tests in contests])
+    assert all(verdict.detail["ran"] == verdict.detail["tests"] for verdict in verdicts)
+
+
+def run_each(contests: list[Row]) -> None:
+    """A process for each test, its output compared by the same function."""
+
+    def run(case: tuple[str, str]) -> bool:
+        command = [str(interpreter()), "-sSPB", "-c", SUMMER]
+        done = subprocess.run(command, input=case[0], capture_output=True, text=True, timeout=60, check=False)
+        return same_text(done.stdout, case[1], None)
+
+    pairs = [pair for tests in contests for pair in zip(tests["inputs"], tests["outputs"], strict=True)]
+    with ThreadPoolExecutor(WORKERS) as threads:
+        list(threads.map(run, pairs))
 
 
 def check(verifier: Code, cases: list[tuple[str, Any]]) -> None:

@@ -4,7 +4,7 @@ Alone it judges no answer. In `all_of` before another verifier it is a gate: of 
 answer does not count (an added bonus for form would pay for long completions without an answer). In `weighted` it
 is DeepSeek-R1's format reward.
 
-Source: DeepSeek-R1, arXiv:2501.12948v1, 2.2.2; the gate: allenai/open-instruct issue 659.
+Source: DeepSeek-R1, arXiv:2501.12948v1, 2.2.2; the gate: allenai/open-instruct, which pays no form alone.
 """
 
 from collections.abc import Sequence

@@ -171,7 +171,9 @@ def numeral(expression: str) -> tuple[str, int] | None:
     return match[1].lstrip("0") or "0", base
 
 
-_CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d))?\s*+(?:\\text\s*+\{)?\s*+(?:([aApP])\.?\s*+[mM]\.?)?\s*+\}?")
+_CLOCK = re.compile(
+    r"(\d{1,2}):(\d\d)(?::(\d\d))?\s*+(?:\\text\s*+\{)?\s*+(?:([aApP])\.?\s*+[mM]\.?)?\s*+\}?"
+)
 
 
 def clock(expression: str) -> tuple[int, int, int, str] | None:

@@ -111,11 +111,7 @@ class Proof(Verifier):
         try:
             done = self._run(task.files, task.steps)
         except BoxError as error:
-            return (
-                ("grader_timeout", "no end on the wall clock")
-                if error.cause == "wall"
-                else ("crashed", error.cause)
-            )
+            return ("grader_timeout" if error.cause == "wall" else "crashed"), f"the box ended: {error.cause}"
         last = done[-1]
         of_answer = len(done) > task.from_answer
         if last["code"] == 127:
