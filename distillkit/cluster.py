@@ -140,6 +140,7 @@ class Replicas:
                 "num_gpus": self.cluster.gpus_per_replica,
                 "max_concurrency": self.cluster.window + 8,
                 "max_restarts": -1,
+                "scheduling_strategy": "SPREAD",
             }
             make = ray.remote(**options)(Replica)
             actors = [make.remote(engine, model, tokenizer) for _ in range(self.cluster.replicas)]

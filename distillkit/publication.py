@@ -52,8 +52,8 @@ def teachers(store: Store, artifacts: Iterable[Artifact]) -> list[dict[str, Any]
     """
     found = []
     for artifact in artifacts:
-        for end in artifact.manifest.inputs.get("model", []) if artifact.type == "traces" else []:
-            declared = artifact.manifest.declared
+        declared = artifact.manifest.declared
+        for end in _models(artifact) if artifact.type == "traces" else []:
             sampled = {key: declared[key] for key in SAMPLING if declared.get(key) is not None}
             own = store.open(end["artifact"], end["name"]) if end.get("artifact") else None
             found.append(
@@ -66,6 +66,12 @@ def teachers(store: Store, artifacts: Iterable[Artifact]) -> list[dict[str, Any]
                 }
             )
     return found
+
+
+def _models(artifact: Artifact) -> list[dict[str, str]]:
+    """The model that an artifact was sampled from: its input, or what an endpoint served."""
+    served = (artifact.manifest.declared.get("engine") or {}).get("served_model")
+    return artifact.manifest.inputs.get("model") or ([{"name": served}] if served else [])
 
 
 def sources(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ def nodes():
     from ray.cluster_utils import Cluster as Local
 
     local = Local(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    added = [local.add_node(num_cpus=2) for _ in range(2)]
+    added = [local.add_node(num_cpus=1) for _ in range(2)]
     ray.init(address=local.address, log_to_driver=False)
     local.wait_for_nodes()
     yield local, added
@@ -85,11 +85,12 @@ class TestOnACluster:
         problems = generate(60, 1, "train")
         store = Store(tmp_path)
         killer = threading.Thread(target=lambda: local.remove_node(victim, allow_graceful=False))
-        traces = []
-        for trace in draw(sampling, model, problems, 4, 7, store, replicas=Replicas(HERE)):
-            traces.append(trace)
-            if len(traces) == 20:
+
+        def kill_once(done, total, **facts):
+            if done >= 20 and killer.ident is None:
                 killer.start()
+
+        traces = list(draw(sampling, model, problems, 4, 7, store, kill_once, replicas=Replicas(HERE)))
         killer.join()
         assert len({trace.id for trace in traces}) == len(traces) == 240
         assert {trace.finish_reason for trace in traces} <= {"stop", "length"}

@@ -157,7 +157,17 @@ class Evaluate(Stage, Sampling, Scoring):
         answers = Answers()
         for model, benchmark in rounds:
             progress = _onward(job.progress, answers.samples, total, model.name)
-            drawn = draw(self, model, benchmark.problems, benchmark.n, job.seed, job.store, progress)
+            drawn = draw(
+                self,
+                model,
+                benchmark.problems,
+                benchmark.n,
+                job.seed,
+                job.store,
+                progress,
+                job.warn,
+                job.replicas,
+            )
             traces = sorted(drawn, key=lambda trace: trace.id)
             warn_failed(traces, job.warn)
             answers.add(model.name, benchmark.name, traces, self.judge(traces, job.verifiers))

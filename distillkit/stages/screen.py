@@ -109,7 +109,7 @@ class Screen(Stage, Sampling, Scoring):
         problems = job.problems()[: self.limit]
         require_rows(len(problems), f"{self.name}: input", "give problems to screen on")
         [model] = job.models()
-        drawn = draw(self, model, problems, self.n, job.seed, job.store, job.progress)
+        drawn = draw(self, model, problems, self.n, job.seed, job.store, job.progress, job.warn, job.replicas)
         traces = sorted(drawn, key=lambda trace: trace.id)
         warn_failed(traces, job.warn)
         judged = self.judge(traces, job.verifiers)

@@ -5,6 +5,7 @@ words are no products of letters, (1, 3) is not the set of 1 and 3, `x = 1 = 7` 
 """
 
 import re
+from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from distillkit.verifiers.math_value import close
 
 Pair = tuple[str, str]
 """Gold and answer, as math_text.readable gave them."""
+Known = tuple[Fraction, bool]
+"""A number, and whether it was written with a decimal point."""
 
 _INTEGER = re.compile(r"[-+]?(?:\d{1,400}|\d{1,3}(?:,\d{3}){1,100})", re.ASCII)
 _NAMED = re.compile(r"([a-zA-Z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?\s*=\s*([^=<>]+)")
@@ -104,14 +107,16 @@ def _percents(gold: str, answer: str) -> bool | None:
     return abs(plain[0]) > 1 and _same_number(share, plain)
 
 
-def _same_number(first: tuple, second: tuple) -> bool:  # type: ignore[type-arg]
+def _same_number(first: Known, second: Known) -> bool:
     return first[0] == second[0] or ((first[1] or second[1]) and close(first[0], second[0]))
 
 
 def _chain(gold: str, answer: str) -> bool | None:
-    """`x = 1 = 7` names two different numbers; whoever writes that has not answered."""
-    name, *members = (member.strip() for member in answer.split("="))
-    if len(members) < 2 or not re.fullmatch(r"\w+", name) or not all(map(_LITERAL.fullmatch, members)):
+    """`x = 1 = 7` and `1 = 7` name two different numbers; whoever writes that has not answered."""
+    members = [member.strip() for member in answer.split("=")]
+    if re.fullmatch(r"[a-zA-Z]\w*", members[0]):
+        members = members[1:]
+    if len(members) < 2 or not all(map(_LITERAL.fullmatch, members)):
         return None
     values = [each for member in members if (each := number(member)) is not None]
     return None if all(_same_number(values[0], each) for each in values) else False

@@ -45,6 +45,7 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"(?<=\d)(?:\\[,;: ]|~| )(?=\d{3}(?!\d))"), ""),  # 1\,000 and 1 000
     (re.compile(r"(?<!\\)(?:\\[,;: ]|~)"), " "),
     (re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z.])\s*"), ""),
+    (re.compile(r"(?<![a-zA-Z\\])pi(?![a-zA-Z])"), r"\\pi "),
     (re.compile(r"\\langle(?![a-zA-Z])\s*"), "("),
     (re.compile(r"\s*\\rangle(?![a-zA-Z])"), ")"),
     (re.compile(r"\\displaystyle(?![a-zA-Z])"), ""),

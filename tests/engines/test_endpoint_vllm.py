@@ -97,7 +97,7 @@ def test_chat_gives_the_text_of_completions(served, model, requests):
 def test_what_it_refuses_is_a_row_and_what_it_does_not_serve_an_error(served, model, requests, monkeypatch):
     long = Request("long", "", 0, "long", 0, [{"role": "user", "content": "1 + " * 400}])
     found = sample(served(), model, [long, *requests[:4]], Parameters(max_tokens=64))
-    assert found["long"].error.startswith("400") and "retry" in found["long"].telemetry
+    assert found["long"].error.startswith("400: This model") and "retry" not in found["long"].telemetry
     assert sum(completion.finish_reason == "error" for completion in found.values()) == 1
     with pytest.raises(RecipeError, match="it serves: toy"):
         sample(served(served_model="tay"), model, requests[:4], Parameters(max_tokens=64))
