@@ -43,6 +43,8 @@ class Finding:
     """[{name, kind, makes, wires: {slot: [names]}}]"""
     foreign: list[str] = field(default_factory=list)
     """What would run code of the recipe's author; `run` needs --trust for it."""
+    machine: list[str] = field(default_factory=list)
+    """What this machine offers to the verifiers: the level of a sandbox."""
     warnings: list[str] = field(default_factory=list)
     commits: dict[str, str] = field(default_factory=dict)
     """Hub name -> commit, with --online."""
@@ -63,12 +65,14 @@ def check(recipe: Recipe, folder: Path) -> Finding:
             step.stage.check(folder)
             _require_engine(step.stage)
             _require_verifiers(step, steps, recipe.verifiers)
+    machine: list[str] = []
     for domain, verifier in recipe.verifiers.items():
         with placed(f"verifiers.{domain}"):
-            verifier.check()
+            machine += verifier.check()
     if recipe.execution.ray is not None:
         recipe.execution.ray.check()
-    return Finding(recipe.name, [_stage(step) for step in steps], foreign(recipe))
+    stages = [_stage(step) for step in steps]
+    return Finding(recipe.name, stages, foreign(recipe), machine=list(dict.fromkeys(machine)))
 
 
 def _stage(step: Step) -> dict[str, Any]:
@@ -203,7 +207,7 @@ def render(finding: Finding) -> RenderableType:
     for stage in finding.stages:
         reads = "; ".join(f"{slot}: {', '.join(names)}" for slot, names in stage["wires"].items())
         table.add_row(stage["name"], stage["kind"], stage["makes"], reads)
-    lines = [f"warning: {line}" for line in finding.warnings]
+    lines = [*finding.machine, *(f"warning: {line}" for line in finding.warnings)]
     lines += [f"foreign code (needs run --trust): {phrase}" for phrase in finding.foreign]
     lines += [f"pinned: {name} at {commit}" for name, commit in finding.commits.items()]
     return Group(table, *lines, f"{finding.recipe}: fine")

@@ -40,7 +40,7 @@ _SITE = "/site"
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _ISOLATION = """
 --unshare-all --unshare-user --disable-userns --die-with-parent --new-session --clearenv --cap-drop ALL
---hostname sandbox --ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache
+--as-pid-1 --hostname sandbox --ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache
 --proc /proc --remount-ro /proc --dev /dev --remount-ro /dev
 """.split()
 # Limits first, then the modules that the parent sends, then main() of the last one. -c keeps it off the disk.
@@ -119,7 +119,9 @@ class Box:
         filter_read = _pipe_holding(_system_call_filter()) if boxed else None
         try:
             self.process = subprocess.Popen(
-                _python(sys.executable) if filter_read is None else _bubblewrap(limits, site, filter_read),
+                _python(sys.executable)
+                if filter_read is None
+                else [_program(), "--seccomp", str(filter_read), *_bubblewrap(limits, tuple(site))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -139,10 +141,8 @@ class Box:
         self._in, self._out = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self._in, False)
         os.set_blocking(self._out, False)
-        found = [_SITE] if boxed else sorted({str(path.parent) for path in site})
-        start = (_kernel_limits(limits, boxed), found if site else [], list(modules))
         with suppress(BoxError):  # the first frame that it owes will say so
-            self.send(marshal.dumps(start), time.monotonic() + _START_S)
+            self.send(_start(limits, boxed, tuple(site), tuple(modules)), time.monotonic() + _START_S)
 
     def send(self, frame: bytes, until: float) -> None:
         """Hand over one frame before `until` (monotonic seconds), or raise BoxError."""
@@ -268,10 +268,12 @@ def _last_line(box: Box) -> str:
         return "".join(errors.read().decode(errors="replace").strip().splitlines()[-1:])
 
 
-def _bubblewrap(limits: Limits, site: Sequence[Path], filter_read: int) -> list[str]:
+@cache
+def _bubblewrap(limits: Limits, site: tuple[Path, ...]) -> list[str]:
+    """The arguments of bubblewrap, and then the Python that it runs."""
     python = interpreter()
     prefix = str(python.parent.parent)
-    command = [_program(), "--seccomp", str(filter_read), *_ISOLATION]
+    command = [*_ISOLATION]
     for name, value in _ENVIRONMENT.items():
         command += ["--setenv", name, value]
     for name in ("/bin", "/lib", "/lib64", "/sbin"):
@@ -294,6 +296,15 @@ def _bubblewrap(limits: Limits, site: Sequence[Path], filter_read: int) -> list[
 def _python(executable: str) -> list[str]:
     """No site, no user site, no safe-path surprises, no .pyc; not -I, which would ignore PYTHONHASHSEED."""
     return [executable, "-sSPB", "-c", _BOOT]
+
+
+@cache
+def _start(
+    limits: Limits, boxed: bool, site: tuple[Path, ...], modules: tuple[tuple[str, CodeType], ...]
+) -> bytes:
+    """What _BOOT reads first."""
+    found = [_SITE] if boxed else sorted({str(path.parent) for path in site})
+    return marshal.dumps((_kernel_limits(limits, boxed), found if site else [], list(modules)))
 
 
 def _kernel_limits(limits: Limits, boxed: bool) -> list[tuple[int, int]]:

@@ -99,7 +99,7 @@ ATTACKS = {
         except OSError: time.sleep(0.05); continue
         if not pid: os.write(marks, b"x")
         if os.fstat(marks).st_size > 200: break
-    if os.getpid() != 2: time.sleep(60)
+    if os.getpid() != 1: time.sleep(60)
     if os.fstat(marks).st_size > 20: won(f"{os.fstat(marks).st_size} processes")
     return f"{os.fstat(marks).st_size} processes" """,
     "thread bomb": """

@@ -32,6 +32,7 @@ from distillkit.engines.base import (
 )
 from distillkit.engines.stream import Stream
 from distillkit.engines.vllm_guard import guarded
+from distillkit.engines.vllm_log import Log
 from distillkit.engines.vllm_memory import Need, require_room
 from distillkit.errors import EngineError, RecipeError
 from distillkit.spec import EXECUTION
@@ -168,6 +169,7 @@ def _start(arguments: "AsyncEngineArgs", name: str, build: api.Build) -> "AsyncL
     """The running engine; what keeps it from starting is one line."""
     import torch
 
+    log = Log()
     try:
         if build.on_cpu and arguments.tensor_parallel_size * arguments.pipeline_parallel_size == 1:
             with api.cpu_environment():
@@ -181,8 +183,8 @@ def _start(arguments: "AsyncEngineArgs", name: str, build: api.Build) -> "AsyncL
         raise RecipeError(f"{name}: vLLM refuses: {error.errors()[0]['msg']}") from None
     except api.refusals() as error:
         raise RecipeError(f"{name}: vLLM refuses: {error}") from None
-    except RuntimeError as error:
-        raise EngineError(f"{name}: vLLM did not start: {error} Its log above says why") from None
+    except RuntimeError:
+        raise EngineError(f"{name}: vLLM's engine process did not start: {log.cause()}") from None
 
 
 @dataclass
@@ -197,6 +199,7 @@ class VllmSession:
     name: str
     window: int
     build: str
+    log: Log = field(default_factory=Log)
     encoded: tuple[str, list[int]] = field(default=("", []))
     """The last prompt and its ids: the samples of a problem follow each other."""
 
@@ -230,7 +233,7 @@ class VllmSession:
         try:
             yield from self.stream.map(complete, feed, self.window)
         except dead:
-            raise EngineDied(f"{self.name}: vLLM's engine process died; its log above says why") from None
+            raise EngineDied(f"{self.name}: vLLM's engine process died: {self.log.cause()}") from None
 
     def close(self) -> None:
         """End the engine, while its loop still runs.

@@ -79,7 +79,7 @@ class Plan:
 
         Raises RecipeError for an engine that is not there, or that has no model or cannot do what is asked.
         """
-        engine = _able(sampling.engine, model, continued)
+        engine = able(sampling, has_model=model is not None, continued=continued)
         template = Template.of(sampling.template, engine.tokenizer(model))
         parameters = sampling.parameters
         decisive = {
@@ -197,12 +197,21 @@ def cost_of(completion: Completion) -> float:
     return float(telemetry.get("cost", 0.0)) + float(second.get("cost", 0.0))
 
 
-def _able(engine: Engine | None, model: Model | None, continued: Continuation | None) -> Engine:
+def able(sampling: Sampling, *, has_model: bool, continued: Continuation | None = None) -> Engine:
+    """The engine of a stage; raises RecipeError where there is none, or it cannot do what is asked of it."""
+    engine = sampling.engine
     if engine is None:
         raise RecipeError("no engine; write engine: {kind: vllm} at the top of the recipe or on the stage")
-    if model is None and engine.needs_model:
+    if not has_model and engine.needs_model:
         raise RecipeError(f"no model; engine {engine.kind} needs one: write model: org/name")
-    if continued is not None and not engine.continues:
+    if has_model and not engine.needs_model:
+        raise RecipeError(f"model: engine {engine.kind} serves a model of its own; leave it out")
+    if not engine.continues and sampling.template not in (None, "chat"):
+        raise RecipeError(
+            f"template: engine {engine.kind} takes messages and its server renders them; leave template out, or "
+            "write api: completions and the model whose tokenizer renders"
+        )
+    if not engine.continues and continued is not None:
         raise RecipeError(
             f"continue_truncated: engine {engine.kind} takes messages, so it cannot go on in the middle of an "
             "answer; raise max_tokens instead"

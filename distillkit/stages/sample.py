@@ -12,6 +12,7 @@ from distillkit.artifact import Row, shard_of
 from distillkit.errors import RecipeError, StageError
 from distillkit.sampling import Ask, Continuation, Drawn, Plan, Sampling, Until, drawn
 from distillkit.sampling.outcome import Outcome
+from distillkit.sampling.plan import able
 from distillkit.spec import EXECUTION
 from distillkit.stages.base import PROBLEMS, TRACES, WEIGHTS, Job, Stage, Wire, require_rows
 from distillkit.store import Writer
@@ -66,21 +67,8 @@ class Sample(Stage, Sampling):
             raise RecipeError(
                 f"stages.{self.name}: temperature 0 gives the same text {self.n} times; write n: 1 or a temperature"
             )
-        if self.engine is None:
-            return
-        if self.model is None and self.engine.needs_model:
-            raise RecipeError(
-                f"stages.{self.name}: no model; engine {self.engine.kind} needs one: write model: org/name"
-            )
-        if self.model is not None and not self.engine.needs_model:
-            raise RecipeError(
-                f"stages.{self.name}.model: engine {self.engine.kind} serves a model of its own; leave it out"
-            )
-        if self.continue_truncated is not None and not self.engine.continues:
-            raise RecipeError(
-                f"stages.{self.name}.continue_truncated: engine {self.engine.kind} takes messages, so it cannot go "
-                "on in the middle of an answer; raise max_tokens instead"
-            )
+        if self.engine is not None:
+            able(self, has_model=self.model is not None, continued=self.continue_truncated)
 
     def foreign(self) -> list[str]:
         return self.engine.foreign() if self.engine is not None else []

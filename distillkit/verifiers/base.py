@@ -65,12 +65,13 @@ class Verifier(Strict):
         """`check_reference` of each, in order; far cheaper than one by one where workers check."""
         return [None for _ in references]
 
-    def check(self) -> None:
-        """Refuse what cannot work on this machine; no network, no heavy import, well under a second.
+    def check(self) -> list[str]:
+        """Refuse what cannot work on this machine, else say what it offers (the level of a sandbox), a phrase each.
 
-        Raises MissingError for a program or package that is not there, with the command that installs it, and
-        RecipeError for a declaration that makes no sense.
+        No network, no heavy import, well under a second. Raises MissingError for a program or package that is not
+        there, with the command that installs it, and RecipeError for a declaration that makes no sense.
         """
+        return []
 
     def probe(self, trace: Trace) -> Verdict:
         """The verdict on one row, as a trial before a run (`trial` makes such a row of a problem).

@@ -67,9 +67,10 @@ class Code(Verifier):
     def check_references(self, references: Sequence[Any]) -> list[str | None]:
         return [_complaint(reference) for reference in references]
 
-    def check(self) -> None:
-        probe(self.sandbox)
+    def check(self) -> list[str]:
+        level = probe(self.sandbox)
         files_of(tuple(self.packages))
+        return [f"sandbox: {level}"]
 
     def foreign(self) -> list[str]:
         return ["runs programs of a model with no sandbox"] if self.sandbox == "none" else []

@@ -86,7 +86,7 @@ class Command(Verifier):
             for (fate, found), (_, answer) in zip(results, answered, strict=True)
         ]
 
-    def check(self) -> None:
+    def check(self) -> list[str]:
         for file in self.files:
             file_digest(Path(file.path))
         program = self._words()[0]
@@ -96,6 +96,7 @@ class Command(Verifier):
             raise MissingError(
                 f"command: {program}: no such program that may be executed; install it, or chmod +x"
             )
+        return []
 
     def probe(self, trace: Trace) -> Verdict:
         """The verdict on one row; raises RecipeError where the program gives none."""

@@ -107,9 +107,8 @@ class Composite(Verifier):
             next((each for each in row if each is not None), None) for row in zip(*complaints, strict=True)
         ]
 
-    def check(self) -> None:
-        for part in self.parts:
-            part.check()
+    def check(self) -> list[str]:
+        return [phrase for part in self.parts for phrase in part.check()]
 
     def probe(self, trace: Trace) -> Verdict:
         verdicts = [part.probe(trace) for part in self.parts]

@@ -119,10 +119,11 @@ class Judge(Verifier):
         """It takes any reference, and none: what it is worth is the rubric's business."""
         return [None for _ in references]
 
-    def check(self) -> None:
+    def check(self) -> list[str]:
         self.engine.check()
         if self.rubric_file is not None:
             file_digest(Path(self.rubric_file))
+        return []
 
     def _rubric(self, shows_reference: bool) -> str:
         if self.rubric_file is not None:

@@ -64,8 +64,9 @@ class Logic(Verifier):
             f"its scorer failed: {each.detail}" if isinstance(each, Failure) else each for each in results
         ]
 
-    def check(self) -> None:
+    def check(self) -> list[str]:
         check_package()
+        return []
 
     def close(self) -> None:
         close_shared(serve_scores)

@@ -101,8 +101,8 @@ class Majority(Verifier):
         complaints = iter(self.of.check_references(there))
         return [None if reference is None else next(complaints) for reference in references]
 
-    def check(self) -> None:
-        self.of.check()
+    def check(self) -> list[str]:
+        return self.of.check()
 
     def probe(self, trace: Trace) -> Verdict:
         return self.of.probe(trace)

@@ -84,9 +84,10 @@ class Proof(Verifier):
     def check_references(self, references: Sequence[Any]) -> list[str | None]:
         return self._each(self._complaint, references)
 
-    def check(self) -> None:
-        probe(self.sandbox)
+    def check(self) -> list[str]:
+        level = probe(self.sandbox)
         self._program()
+        return [f"sandbox: {level}"]
 
     def foreign(self) -> list[str]:
         return ["runs proofs that models wrote without a sandbox"] if self.sandbox == "none" else []

@@ -95,11 +95,12 @@ class RewardModel(Verifier):
         """It reads none."""
         return [None for _ in references]
 
-    def check(self) -> None:
+    def check(self) -> list[str]:
         if self.is_folder and not (self._folder / "config.json").exists():
             raise MissingError(
                 f"reward_model: {self.model}: no model there (no config.json); give the folder of a saved model"
             )
+        return []
 
     def pinned(self, commit_of: Callable[[str, str], str]) -> Self:
         """With the content of its weights; a Hub model at its commit."""

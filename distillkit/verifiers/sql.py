@@ -64,9 +64,10 @@ class Sql(Verifier):
         results = self._ask([(reference, None) for reference in references])
         return [each.detail if isinstance(each, Failure) else each for each in results]
 
-    def check(self) -> None:
+    def check(self) -> list[str]:
         if self.dialect == "duckdb":
             _check_duckdb()
+        return []
 
     def close(self) -> None:
         close_shared(serve_queries)

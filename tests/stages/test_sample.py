@@ -271,16 +271,20 @@ class Chat(ReplayEngine):
 def test_a_model_is_named_where_the_engine_needs_one_and_nowhere_else():
     bare = Sample(name="own", max_tokens=8)
     bare.check(Path())  # the engine may come from the recipe
-    with pytest.raises(RecipeError, match=r"stages.own: no model; engine transformers needs one"):
+    with pytest.raises(RecipeError, match=r"^no model; engine transformers needs one"):
         bare.model_copy(update={"engine": TransformersEngine()}).check(Path())
     chat = Chat(file="r.jsonl")
     bare.model_copy(update={"engine": chat}).check(Path())
-    with pytest.raises(RecipeError, match=r"stages.own.model: engine replay serves a model of its own"):
+    with pytest.raises(RecipeError, match=r"^model: engine replay serves a model of its own"):
         bare.model_copy(update={"engine": chat, "model": "toy:base"}).check(Path())
-    with pytest.raises(RecipeError, match=r"stages.own.continue_truncated: engine replay takes messages"):
+    with pytest.raises(RecipeError, match=r"^continue_truncated: engine replay takes messages"):
         bare.model_copy(update={"engine": chat, "continue_truncated": Continuation(max_tokens=1)}).check(
             Path()
         )
+    with pytest.raises(
+        RecipeError, match=r"^template: engine replay takes messages and its server renders them"
+    ):
+        bare.model_copy(update={"engine": chat, "template": "r1"}).check(Path())
 
 
 @pytest.mark.parametrize(
