@@ -9,12 +9,10 @@ on the resident memory of all processes bounds memory with no control group at h
 
 import marshal
 import os
-import platform
 import resource
 import select
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -27,6 +25,7 @@ from types import CodeType
 from typing import Literal
 
 from distillkit.errors import MissingError
+from distillkit.seccomp import system_call_filter
 
 Level = Literal["bubblewrap", "none"]
 """How far code is kept from the machine; "none" is a plain process of the caller's with limits on itself."""
@@ -39,9 +38,11 @@ _SITE = "/site"
 # All that a program finds in its environment: sets iterate alike in every run, and libraries start no threads.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _ISOLATION = """
---unshare-all --unshare-user --disable-userns --die-with-parent --new-session --clearenv --cap-drop ALL
---as-pid-1 --hostname sandbox --ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache
---proc /proc --remount-ro /proc --dev /dev --remount-ro /dev
+--unshare-all --unshare-user --disable-userns --as-pid-1 --die-with-parent --new-session --clearenv --cap-drop ALL
+--hostname sandbox --ro-bind /usr /usr --ro-bind-try /etc/ld.so.cache /etc/ld.so.cache --proc /proc --remount-ro /proc
+--dev-bind /dev/null /dev/null --dev-bind /dev/zero /dev/zero --dev-bind /dev/urandom /dev/urandom
+--symlink urandom /dev/random --symlink /proc/self/fd /dev/fd
+--symlink fd/0 /dev/stdin --symlink fd/1 /dev/stdout --symlink fd/2 /dev/stderr
 """.split()
 # Limits first, then the modules that the parent sends, then main() of the last one. -c keeps it off the disk.
 _BOOT = """
@@ -116,7 +117,7 @@ class Box:
         self._limits, self._unread, self.ended = limits, bytearray(), False
         self._boxed = boxed = level == "bubblewrap"
         as_root = boxed and os.geteuid() == 0
-        filter_read = _pipe_holding(_system_call_filter()) if boxed else None
+        filter_read = _pipe_holding(system_call_filter()) if boxed else None
         try:
             self.process = subprocess.Popen(
                 _python(sys.executable)
@@ -196,10 +197,12 @@ class Box:
         Not bubblewrap itself: its child would fall to the machine's process 1, which in a container may never reap.
         """
         if self.process.poll() is None:
+            pid = self.process.pid
+            children = Path(f"/proc/{pid}/task/{pid}/children")
             with suppress(ProcessLookupError):
-                first = _children(self.process.pid) if self._boxed else []
+                first = children.read_text().split() if self._boxed and children.exists() else []
                 if first:
-                    os.kill(first[0], signal.SIGKILL)
+                    os.kill(int(first[0]), signal.SIGKILL)
                 else:
                     os.killpg(self.process.pid, signal.SIGKILL)
 
@@ -285,7 +288,7 @@ def _bubblewrap(limits: Limits, site: tuple[Path, ...]) -> list[str]:
     if not prefix.startswith("/usr"):
         command += ["--ro-bind", prefix, prefix]
     for folder in _undeclared_packages(prefix):  # hidden, so that only declared packages can be found
-        command += ["--tmpfs", folder, "--remount-ro", folder]
+        command += ["--perms", "0555", "--size", "4096", "--tmpfs", folder]
     for path in site:
         command += ["--ro-bind", str(path), f"{_SITE}/{path.name}"]
     for folder, size_mib in (("/dev/shm", limits.tmp_mib // 2), ("/tmp", limits.tmp_mib)):
@@ -366,65 +369,6 @@ def _undeclared_packages(prefix: str) -> Iterator[str]:
         ):
             if Path(root, folder).is_dir():
                 yield f"{root}/{folder}"
-
-
-# Numbers of the refused calls on (x86_64, aarch64). They hold memory that no process's size shows (memfd_create,
-# memfd_secret, shmget, msgget), reach into other processes or the kernel, or make namespaces and mounts.
-_REFUSED = {
-    "memfd_create": (319, 279),
-    "memfd_secret": (447, 447),
-    "shmget": (29, 194),
-    "msgget": (68, 186),
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "pidfd_getfd": (438, 438),
-    "bpf": (321, 280),
-    "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282),
-    "io_uring_setup": (425, 425),
-    "syslog": (103, 116),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "fsopen": (430, 430),
-    "open_tree": (428, 428),
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "open_by_handle_at": (304, 265),
-}
-_SOCKET = (41, 198)
-_FAMILIES = (
-    1,
-    2,
-    10,
-)  # UNIX and INET, which the network namespace holds; not vsock, which reaches the hypervisor
-_MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-
-
-@cache
-def _system_call_filter() -> bytes:
-    """A classic BPF program: EPERM for the refused calls, death for those of another architecture (32 bit).
-
-    Source: Linux, Documentation/userspace-api/seccomp_filter.rst.
-    """
-    if platform.machine() not in _MACHINES:
-        raise MissingError(
-            f"the sandbox knows no system call numbers of {platform.machine()}; use x86_64 or aarch64"
-        )
-    column, architecture = _MACHINES[platform.machine()]
-    load, equal, at_least, give = 0x20, 0x15, 0x35, 0x06  # BPF_LD | ABS, BPF_JEQ, BPF_JGE, BPF_RET
-    allow, refuse, kill = (give, 0, 0, 0x7FFF0000), (give, 0, 0, 0x00050001), (give, 0, 0, 0x80000000)
-    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), kill, (load, 0, 0, 0)]
-    program += [(at_least, 0, 1, 0x40000000), refuse]  # x32: the same calls under other numbers
-    for numbers in _REFUSED.values():
-        program += [(equal, 0, 1, numbers[column]), refuse]
-    program += [(equal, 1, 0, _SOCKET[column]), allow, (load, 0, 0, 16)]  # the first argument
-    for family in _FAMILIES:
-        program += [(equal, 0, 1, family), allow]
-    return b"".join(struct.pack("HBBI", *each) for each in [*program, refuse])
 
 
 def _pipe_holding(data: bytes) -> int:

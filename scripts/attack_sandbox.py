@@ -405,7 +405,7 @@ def as_nobody() -> dict[str, str]:
         Path(folder).chmod(0o755)
         package = Path(folder, "distillkit")
         package.mkdir()
-        for module in ("__init__", "errors", "sandbox"):
+        for module in ("__init__", "errors", "seccomp", "sandbox"):
             shutil.copy(Path(sandbox.__file__).with_name(f"{module}.py"), package)
         script = shutil.copy(__file__, folder)
         command = [str(sandbox.interpreter()), str(script), "--json"]

@@ -44,6 +44,7 @@ FLOORS = [
         "budget",
         "model_size",
         "sandbox",
+        "seccomp",
         "pool",
         "worker",
     ],

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from distillkit import sandbox
+from distillkit import sandbox, seccomp
 from distillkit.errors import MissingError
 from distillkit.sandbox import Box, BoxError, Level, Limits
 
@@ -217,7 +217,7 @@ def test_probe_says_what_this_machine_can_do() -> None:
 
 @pytest.fixture
 def unprobed() -> None:
-    for cached in (sandbox._probe, sandbox._program, sandbox.interpreter, sandbox._system_call_filter):
+    for cached in (sandbox._probe, sandbox._program, sandbox.interpreter, seccomp.system_call_filter):
         cached.cache_clear()
 
 
@@ -270,4 +270,4 @@ def test_a_folder_of_root_alone_is_not_readable_inside(tmp_path: Path) -> None:
 def test_an_unknown_machine_is_refused(monkeypatch: pytest.MonkeyPatch, unprobed: None) -> None:
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     with pytest.raises(MissingError, match="riscv64; use x86_64 or aarch64"):
-        sandbox._system_call_filter()
+        seccomp.system_call_filter()

@@ -30,7 +30,7 @@ _MEMO_ROWS = 1 << 18
 class Math(Verifier):
     """Correct when answer and gold are the same number, expression, set, interval, matrix or equation."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     kind: Literal["math"] = "math"
     cpu_s: Annotated[float, Field(gt=0)] = 3.0

@@ -49,6 +49,7 @@ _REWRITES: list[tuple[re.Pattern[str], str]] = [
     (re.compile(r"\\langle(?![a-zA-Z])\s*"), "("),
     (re.compile(r"\s*\\rangle(?![a-zA-Z])"), ")"),
     (re.compile(r"\\displaystyle(?![a-zA-Z])"), ""),
+    (re.compile(r"\A\s*(?:≈|=|\\(?:approx|simeq|sim|Rightarrow|implies|therefore)(?![a-zA-Z])|\\\\)\s*"), ""),
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\(?:math(?:rm|it|bf)|text(?:normal|bf|it|rm)|mbox)(?![a-zA-Z])\s*(?=\{)"), r"\\text"),
     (re.compile(r"\\text\s*\{\s*([ei])\s*\}(?=\s*\S)"), r"\1"),  # math-verify takes it for a unit

@@ -8,20 +8,25 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from distillkit.verifiers.arithmetic import disarm
+
 
 def comparer() -> Callable[[Sequence[str | None]], bool]:
     """The function of (gold, answer): are they equal; without an answer, does the gold equal itself."""
     import logging
     from functools import lru_cache
 
-    from math_verify import parse, verify
+    from math_verify import LatexExtractionConfig, parse, verify
 
+    disarm("math_verify")
+    # Its other reader takes the last number of what is no LaTeX: "[1, @ 7" would be 7.
+    latex = [LatexExtractionConfig()]
     # It warns that its own time limits are off; the pool's replace them.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
 
     @lru_cache(maxsize=1024)
     def read(expression: str) -> tuple[Any, ...]:
-        return tuple(parse(rf"\boxed{{{expression}}}", fallback_mode="no_fallback", parsing_timeout=None))
+        return tuple(parse(rf"\boxed{{{expression}}}", latex, fallback_mode="no_fallback", parsing_timeout=None))
 
     def compare(question: Sequence[str | None]) -> bool:
         gold, answer = question

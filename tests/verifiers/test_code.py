@@ -177,7 +177,7 @@ def test_fraction_scores_the_share_and_names_the_first_failure(code: Code) -> No
     with Code(workers=1, cpu_s=1, score="fraction") as fraction:
         half = "n = sum(map(int, input().split()))\nprint(n if n != 7 else 1 / 0)"
         some = "class Solution:\n    def first(self, a): return 5"
-        dies = "import os\nn = sum(map(int, input().split()))\nif n == 3: os.kill(os.getppid(), 9)\nprint(n)"
+        dies = "import os\nn = sum(map(int, input().split()))\nif n == 3: os.kill(os.getpid(), 9)\nprint(n)"
         listed = {"tests": ["assert f(1) == 1", "assert f(2) == 3", "assert f(3) == 3"]}
         found = fraction.grade_all(
             [
