@@ -79,7 +79,7 @@ def require_version(version: str) -> None:
 def engine_args(declared: Mapping[str, Any], further: Mapping[str, Any]) -> "AsyncEngineArgs":
     """What the engine is started with; `further` are the recipe's own, unchecked so far.
 
-    Raises RecipeError for one that this vLLM does not have.
+    Raises RecipeError for one that this vLLM does not have, or whose value it does not take.
     """
     from vllm import AsyncEngineArgs
 
@@ -89,7 +89,10 @@ def engine_args(declared: Mapping[str, Any], further: Mapping[str, Any]) -> "Asy
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise RecipeError(f"engine_args.{name}: vLLM's engine has no such argument{hint}")
-    return AsyncEngineArgs(**{**declared, **further})
+    try:
+        return AsyncEngineArgs(**{**declared, **further})
+    except refusals() as error:
+        raise RecipeError(f"engine_args: vLLM refuses: {' '.join(str(error).split())}") from None
 
 
 def start(arguments: "AsyncEngineArgs") -> "AsyncLLM":
@@ -172,7 +175,7 @@ def refusals() -> tuple[type[Exception], ...]:
     """What is raised for a request or an argument that vLLM does not take."""
     from vllm.exceptions import VLLMValidationError
 
-    return (ValueError, VLLMValidationError)
+    return (ValueError, TypeError, VLLMValidationError)
 
 
 def device_memory(on_cpu: bool) -> tuple[int, int] | None:

@@ -90,6 +90,10 @@ class TestInstalled:
         with pytest.raises(RecipeError, match=r"engine_args\.zzzz: .*no such argument$"):
             vllm_api.engine_args({}, {"zzzz": 1})
 
+    def test_a_value_that_vllm_does_not_take_is_one_line(self):
+        with pytest.raises(RecipeError, match=r"^engine_args: vLLM refuses: .+$"):
+            vllm_api.engine_args({}, {"compilation_config": {"mode": "no such mode"}})
+
     def test_this_build_is_in_range_and_has_memory(self):
         build = vllm_api.require()
         free, total = vllm_api.device_memory(build.on_cpu)
