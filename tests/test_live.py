@@ -43,7 +43,14 @@ def test_progress_shows_facts_worth_a_glance() -> None:
 
 def test_a_sampling_stage_tells_speed_acceptance_and_cost() -> None:
     line = event(
-        "progress", done=12, total=40, unit="completions", rate=3.5, tokens_per_s=4321.0, accepted=0.61, cost=1.234
+        "progress",
+        done=12,
+        total=40,
+        unit="completions",
+        rate=3.5,
+        tokens_per_s=4321.0,
+        accepted=0.61,
+        cost=1.234,
     )
     assert progress_text(line) == "12/40 completions  3.5/s  4,321 tokens/s  61% accepted  cost 1.23"
     assert left_text(line, 1.0) == "~8 s left"  # from the rate: what the store had came for free

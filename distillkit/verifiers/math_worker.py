@@ -26,7 +26,9 @@ def comparer() -> Callable[[Sequence[str | None]], bool]:
 
     @lru_cache(maxsize=1024)
     def read(expression: str) -> tuple[Any, ...]:
-        return tuple(parse(rf"\boxed{{{expression}}}", latex, fallback_mode="no_fallback", parsing_timeout=None))
+        return tuple(
+            parse(rf"\boxed{{{expression}}}", latex, fallback_mode="no_fallback", parsing_timeout=None)
+        )
 
     def compare(question: Sequence[str | None]) -> bool:
         gold, answer = question
