@@ -21,10 +21,12 @@ from distillkit.lock import Lock
 from distillkit.recipe import Recipe
 from distillkit.runner import Run, pin, placed
 from distillkit.sampling import Sampling
+from distillkit.sampling.jury import judge_of
 from distillkit.stages import AnyStage
 from distillkit.stages.base import PROBLEMS, Job
 from distillkit.stages.grpo import Grpo
 from distillkit.stages.problems import Problems
+from distillkit.stages.sample import Sample
 from distillkit.stages.sft import Sft
 from distillkit.store import Store, Writer
 from distillkit.trace import Problem, problem_of
@@ -92,10 +94,13 @@ def _require_engine(stage: AnyStage) -> None:
 
 def _require_verifiers(step: Step, steps: list[Step], verifiers: Mapping[str, AnyVerifier]) -> None:
     """Raises RecipeError where a stage judges problems of a domain without a verifier, as far as the recipe tells."""
-    for domain in sorted(_domains(step, steps) - set(verifiers)) if step.stage.judges else []:
-        raise RecipeError(
-            f"no verifier for domain {domain!r}; add it to `verifiers:` at the top of the recipe"
-        )
+    for domain in sorted(_domains(step, steps)) if step.stage.judges else []:
+        if isinstance(step.stage, Sample):
+            judge_of(domain, verifiers)
+        elif domain not in verifiers:
+            raise RecipeError(
+                f"no verifier for domain {domain!r}; add it to `verifiers:` at the top of the recipe"
+            )
 
 
 def _domains(step: Step, steps: list[Step]) -> set[str]:

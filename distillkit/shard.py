@@ -18,7 +18,7 @@ from distillkit.spec import canonical, file_digest
 if TYPE_CHECKING:
     import pyarrow as pa
 
-GROUP_CHARACTERS = 48 * 2**20
+GROUP_CHARACTERS = 16 * 2**20
 GROUP_ROWS = 100_000
 """A row group ends at the first of these. A trace has its text twice (whole, and split), so this is memory: about
 four times it while a group is written."""

@@ -36,6 +36,10 @@ def test_every_wire_is_told_as_it_was_resolved(tmp_path: Path) -> None:
         ("math: {kind: exact}", "code: {kind: exact}", "stages.judged: no verifier for domain 'math'"),
         ("file: traces.jsonl}\n  - {name: traces", "file: traces.jsonl, domain: sums}\n  - {name: traces",
          "stages.judged: no verifier for domain 'sums'"),
+        ("math: {kind: exact}}\nstages:\n", "math: {kind: majority, of: {kind: exact}}}\nstages:\n"
+         "  - {name: other, kind: problems, file: traces.jsonl}\n"
+         "  - {name: early, kind: sample, model: toy:base, n: 4, max_tokens: 512, until: {correct: 1}}\n",
+         "stages.early: until: verifiers.math: majority needs all traces of a problem"),
         ("n: 4", "n: 4, temperature: 0", "stages.traces: temperature 0 gives the same text 4 times"),
         ("file: traces.jsonl}\n  - {name: traces", "file: traces.txt}\n  - {name: traces",
          "stages.problems: .*traces.txt: cannot be read as problems"),

@@ -173,8 +173,9 @@ class EndpointSession:
             yield from self._handed_in(feed, parameters)
         else:
             whole = sum(lane.ceiling for lane in self.lanes.lanes)
-            # A few more than fly, so that the next one stands at the door while the last one is recorded.
-            window = whole + max(8, whole // 8)
+            # A few more than fly, so that the next one stands at the door while the last one is recorded; not where
+            # money is limited: what stands there would still be paid for.
+            window = whole + (max(8, whole // 8) if self.engine.max_cost is None else 0)
             yield from self.stream.map(lambda request: self._complete(request, parameters), feed, window)
         if self.opening.unreasoned:
             raise self._hidden(NO_REASONING)
@@ -250,7 +251,7 @@ class EndpointSession:
         try:
             answer = read(await lane.server.ask(PATHS[self.engine.api], body, self.engine.timeout_s))
         except BadAnswer as bad:
-            trouble = Trouble(str(bad), bad.status)
+            trouble = Trouble(str(bad), bad.status, garbled=True)
         except Trouble as found:
             trouble = found
             if (
@@ -282,6 +283,11 @@ class EndpointSession:
             raise await not_served(server, self.engine.served_model, trouble)
         if not (trouble.busy or trouble.broken):
             return
+        if trouble.garbled and lane.never_well:
+            raise EngineError(
+                f"{server.host}: answers, and never with a completion ({trouble}); correct base_urls, or run again "
+                "when it is well"
+            )
         patience_s = max(self.engine.patience_s, self.engine.timeout_s)
         if trouble.wait_s is not None and trouble.wait_s > patience_s:
             raise EngineError(

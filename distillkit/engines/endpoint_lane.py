@@ -42,6 +42,11 @@ class Lane:
     def __post_init__(self) -> None:
         self.window = float(self.ceiling)
 
+    @property
+    def never_well(self) -> bool:
+        """Whether all that was sent has failed, and the trial after a rest too, while that still counts as flying."""
+        return not self.answered and self.failures > FAILURES and self.flying == 1
+
     def has_room(self, now: float) -> bool:
         """Whether a request may go out; after a rest that failures brought, one alone."""
         if now < self.rests_until:

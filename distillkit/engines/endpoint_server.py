@@ -29,13 +29,22 @@ CONNECT_S = 10.0
 
 
 class Trouble(Exception):
-    """A request that was not answered: `status` is the HTTP status, None where it did not come that far."""
+    """A request that was not answered: `status` is the HTTP status, None where it did not come that far.
+
+    garbled: it was answered, and probably paid for, with what is no completion.
+    """
 
     def __init__(
-        self, reason: str, status: int | None = None, code: str | None = None, wait_s: float | None = None
+        self,
+        reason: str,
+        status: int | None = None,
+        code: str | None = None,
+        wait_s: float | None = None,
+        *,
+        garbled: bool = False,
     ) -> None:
         super().__init__(" ".join(reason.split())[:400])
-        self.status, self.code, self.wait_s = status, code, wait_s
+        self.status, self.code, self.wait_s, self.garbled = status, code, wait_s, garbled
 
     @property
     def busy(self) -> bool:
@@ -124,7 +133,7 @@ class Server:
         except self.lost as error:
             raise Trouble(f"no HTTP: {error}") from None
         except (ValueError, RecursionError) as error:
-            raise Trouble(f"malformed JSON ({error})") from None
+            raise Trouble(f"malformed JSON ({error})", garbled=True) from None
 
     def _said(self, error: Any) -> str:
         """What the server says of a refusal, in one line without the key."""

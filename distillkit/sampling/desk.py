@@ -183,7 +183,12 @@ class Desk:
 
     def _too_dear(self) -> StageError:
         return StageError(
-            f"max_cost reached: {self.meter.cost:,.2f} spent of {self.plan.engine.max_cost:,.2f}; "
+            f"max_cost reached: {_money(self.meter.cost)} spent of {_money(self.plan.engine.max_cost or 0)}; "
             f"{self.meter.done:,} of {self.meter.total:,} completions are safe in the store; raise max_cost and "
             "run again to go on"
         )
+
+
+def _money(amount: float) -> str:
+    """An amount to be read: small ones have their first digits, not two zeros."""
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.2g}"

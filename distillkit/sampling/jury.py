@@ -61,14 +61,7 @@ class Jury:
             by_domain[trace.domain].append(trace)
         found: Judged = []
         for domain, several in by_domain.items():
-            if domain not in self.verifiers:
-                raise RecipeError(f"no verifier for domain {domain!r}; add it to `verifiers:`")
-            if not self.verifiers[domain].alone:
-                raise RecipeError(
-                    f"verifiers.{domain}: {self.verifiers[domain].kind} needs all traces of a problem before it can "
-                    "judge one; sample without until"
-                )
-            found += zip(several, self.verifiers[domain].grade_all(several), strict=True)
+            found += zip(several, judge_of(domain, self.verifiers).grade_all(several), strict=True)
         return found
 
     def __enter__(self) -> Self:
@@ -81,3 +74,17 @@ class Jury:
             for verifier in self.verifiers.values():
                 verifier.close()
         self._thread.shutdown(wait=kind is None, cancel_futures=True)
+
+
+def judge_of(domain: str, verifiers: Mapping[str, Verifier]) -> Verifier:
+    """Who judges a domain while it is sampled; raises RecipeError where nobody can."""
+    if domain not in verifiers:
+        raise RecipeError(
+            f"no verifier for domain {domain!r}; add it to `verifiers:` at the top of the recipe"
+        )
+    if not verifiers[domain].alone:
+        raise RecipeError(
+            f"until: verifiers.{domain}: {verifiers[domain].kind} needs all traces of a problem before it can judge "
+            "one; leave until out, or take another verifier"
+        )
+    return verifiers[domain]

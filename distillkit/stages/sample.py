@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from distillkit.artifact import Row, shard_of
 from distillkit.errors import RecipeError, StageError
 from distillkit.sampling import Ask, Continuation, Drawn, Plan, Sampling, Until, drawn
+from distillkit.sampling.jury import judge_of
 from distillkit.sampling.outcome import Outcome
 from distillkit.sampling.plan import able
 from distillkit.spec import EXECUTION
@@ -76,6 +77,8 @@ class Sample(Stage, Sampling):
     def run(self, job: Job) -> None:
         problems = job.problems()
         require_rows(len(problems), f"{self.name}: input", "give it problems")
+        for domain in sorted({problem.domain for problem in problems} if self.judges else set()):
+            judge_of(domain, job.verifiers)
         model = next(iter(job.models()), None)
         plan = Plan.of(self, model, problems, self.n, job.seed, self.until, self.continue_truncated)
         try:

@@ -437,6 +437,23 @@ def test_servers_that_are_gone_for_too_long_end_it():
     assert "no server has answered" in text
 
 
+@pytest.mark.parametrize("fault", ["malformed JSON", "no JSON at all", "missing choices", "an empty answer"])
+def test_a_server_that_never_gives_a_completion_ends_it_before_all_is_paid_for(fault):
+    with FaultServer(lambda call: TROUBLES[fault]) as server:
+        text = mistake(EngineError, engine(server, concurrency=4), count=500)
+        assert len(server.calls) < 20
+    assert "never with a completion" in text and "base_urls" in text
+
+
+def test_garbled_answers_before_the_first_good_one_end_nothing():
+    slow_and_good = Fault(delay_s=3)
+    with FaultServer(
+        lambda call: slow_and_good if call.body["seed"] == 0 else TROUBLES["malformed JSON"]
+    ) as server:
+        rows = complete(engine(server, tries=1, concurrency=16), asks(8))
+    assert Counter(row.finish_reason for row in rows.values()) == {"stop": 1, "error": 7}
+
+
 BAD = {
     "no URL": {"base_urls": []},
     "a URL without a scheme": {"base_urls": ["api.deepseek.com/v1"]},

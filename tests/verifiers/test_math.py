@@ -65,6 +65,9 @@ EQUAL = [
     ("x=5", "5"),
     ("5", "x=5"),
     (r"30^\circ.", "30"),
+    (r"\approx 8.24", "8.24"),
+    ("8.24", "≈ 8.24"),
+    ("42", r"\Rightarrow 42"),
     (r"\text{Evelyn}", r"\text{Evelyn}"),
     (r"\dfrac{1}{29,\!322,\!216}", r"\frac{1}{29322216}"),
     (r"the length is \boxed{12}", "12"),
@@ -344,6 +347,47 @@ def test_a_gold_that_breaks_the_grader_alone_is_unparseable() -> None:
     assert plain.reason == "correct"
     assert QUICK.check_reference(r"\binom{1000000}{500000}") is not None
     QUICK.close()
+
+
+ATTACK = "__import__('pathlib').Path('{}').touch()"
+
+
+def test_no_text_is_ever_run(math: Math, tmp_path: Path) -> None:
+    """sympy's own parser evaluates Python; neither an answer nor a gold may reach it as code."""
+    mark = tmp_path / "mark"
+    attack = ATTACK.format(mark)
+    forms = [
+        "{}", "1+{}", "${}$", "={}", r"\approx {}", r"\{{{}, 2\}}", "({}, 2)", r"\text{{{}}}", "f({})", "x_{{{}}}",
+        r"\operatorname{{{}}}(x, y)", r"\max({}, 2)", r"\frac{{d}}{{d{}}} x", r"\frac{{d}}{{d\variable{{{}}}}} x",
+        r"\begin{{pmatrix}}{}&1\\2&3\end{{pmatrix}}", "the answer is {}", "final answer is 2+{}. I hope",
+    ]  # fmt: skip
+    attacks = [form.format(attack) for form in forms]
+    found = verdicts(math, [("7", each) for each in attacks] + [(each, "7") for each in attacks])
+    assert {verdict.score for verdict in found} <= {0.0, None}
+    assert not mark.exists()
+
+
+def test_the_parser_of_sympy_is_disarmed_where_answers_are_read() -> None:
+    code = """
+from distillkit.verifiers.math_worker import comparer
+comparer()
+from sympy import parse_expr, sympify
+assert str(parse_expr("2*sqrt(x) + Function('f')(3)")) == "2*sqrt(x) + f(3)"
+for read in (parse_expr, sympify):
+    try:
+        read("__import__('os').getpid() + 1")
+    except (ValueError, TypeError):
+        continue
+    raise SystemExit("it ran")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("junk", ["4:30p.. @ 7", r"[1,\infty) @ 7", r"x = 2 @ 7", r"10x \sqrt{21x} @ 7"])
+def test_the_last_number_of_junk_is_no_answer(math: Math, junk: str) -> None:
+    [verdict] = verdicts(math, [("7", junk)])
+    assert verdict.reason == "wrong"
 
 
 def test_long_answers_are_kept_short() -> None:
