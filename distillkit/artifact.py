@@ -112,6 +112,18 @@ class Artifact:
         # not read_table, which imports pyarrow.dataset and pandas: half a second per process
         return pq.ParquetFile(io.BytesIO(data)).read(columns=columns)
 
+    def schema(self, table: str = "rows") -> "pa.Schema":
+        """Schema of a table; without columns where it has no shard. Raises StageError for a damaged one."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for entry in self.manifest.tables.get(table, [])[:1]:
+            try:
+                return pq.read_schema(self.path / entry.file)
+            except (pa.ArrowException, OSError):
+                raise self.corrupt(entry.file, "has other bytes than were sealed") from None
+        return pa.schema([])
+
     def rows(self, table: str = "rows", columns: Sequence[str] | None = None) -> Iterator[Row]:
         """All rows of a table, shard by shard, sorted by id within each."""
         for shard in range(self.shards(table)):

@@ -119,10 +119,7 @@ def label_columns(artifact: Artifact) -> list[str]:
 
 def columns_of(artifact: Artifact) -> list[str]:
     """Names of the columns of an artifact's rows."""
-    import pyarrow.parquet as pq
-
-    shards = artifact.manifest.tables.get("rows", [])
-    return list(pq.read_schema(artifact.path / shards[0].file).names) if shards else []
+    return list(artifact.schema().names)
 
 
 def _parsed(row: Row) -> Row:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from distillkit.errors import DistillkitError, RecipeError
+from distillkit.errors import DistillkitError, MissingError, RecipeError
 
 OUT_OF_MEMORY = 77
 """Exit code of a worker whose item met the memory limit."""
@@ -51,6 +51,7 @@ def serve() -> None:
 
 def _work(function: Callable[[Any], Any], cpu_s: float, requests: BinaryIO, answers: BinaryIO) -> None:
     """One answer line for each item of each request line; a request of null asks for a fresh server."""
+    own = os.getpid()
     for line in requests:
         items = json.loads(line)
         if items is None:
@@ -59,6 +60,10 @@ def _work(function: Callable[[Any], Any], cpu_s: float, requests: BinaryIO, answ
             signal.setitimer(signal.ITIMER_PROF, cpu_s)
             answer = _attempt(function, item)
             signal.setitimer(signal.ITIMER_PROF, 0)
+            if os.getpid() != own:
+                os._exit(
+                    0
+                )  # forked by the function, and come back: its answer would be taken for the next row's
             _say(answers, answer)
 
 
@@ -130,6 +135,24 @@ def _limit_memory(size_bytes: int) -> None:
     size = size_bytes if hard == resource.RLIM_INFINITY else min(size_bytes, hard)
     resource.setrlimit(resource.RLIMIT_AS, (size, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def check_function(file: str, function: str) -> None:
+    """Look for a function in a user's file without running it.
+
+    Raises:
+        MissingError: no such file.
+        RecipeError: it is no Python, or has no such name at its top level.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise MissingError(f"{file}: no such file (looked for in {path.absolute().parent})")
+    try:
+        names = compile(path.read_bytes(), str(path), "exec").co_names
+    except (SyntaxError, ValueError) as error:
+        raise RecipeError(f"{file}: not Python ({error})") from None
+    if function not in names:
+        raise RecipeError(f"{file}: defines no function {function!r}")
 
 
 def user_function(file: str, function: str, digest: str) -> Callable[[Any], Any]:

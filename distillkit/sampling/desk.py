@@ -111,7 +111,7 @@ class Desk:
             self._flying.setdefault(want.key, []).append(want)
             return len(self._flying[want.key]) == 1
         if self._reads:
-            self._finish(want, self._known(want.key))
+            self._finish(want, self._known(want.key), counted=not self.plan.engine.priced)
         else:
             self.meter.count()
         return False
@@ -125,7 +125,7 @@ class Desk:
             self.ledger.add(key, completion)
         self.meter.sample(completion)
         for first, want in enumerate(self._flying.pop(key)):
-            self._finish(want, completion, paid=first > 0)
+            self._finish(want, completion, counted=first > 0)
 
     def retake(self) -> int:
         """Take back what is out, from an engine that died; returns how many those were."""
@@ -167,8 +167,8 @@ class Desk:
         cut = completion.finish_reason == "length" and want.first is None
         return cut and self.plan.continuation is not None
 
-    def _finish(self, want: Want, completion: Completion, paid: bool = False) -> None:
-        if not paid:
+    def _finish(self, want: Want, completion: Completion, counted: bool = False) -> None:
+        if not counted:
             self.meter.spend(completion)
         if self._is_cut(want, completion):
             self._held.append(want)

@@ -125,6 +125,8 @@ def drawn(
             # A block's neighbours must be the same again, so that an engine of blocks starts over.
             kept = stack.enter_context(Notes.open(notes if streams else None, _recorded(plan, ledger)))
             outcomes = kept.outcomes
+            for completion in _bought(plan, ledger, outcomes):
+                meter.spend(completion)
             course = UntilEnough(plan, stack.enter_context(Jury(verifiers or {})), meter, kept)
         desk = Desk(plan, course, ledger, meter)
         try:
@@ -187,3 +189,11 @@ def _recorded(plan: Plan, ledger: Ledger) -> Callable[[str, Outcome], bool]:
         return all(plan.want(asks[problem], index).key in ledger for index in range(outcome.n))
 
     return holds
+
+
+def _bought(plan: Plan, ledger: Ledger, outcomes: Mapping[str, Outcome]) -> Iterator[Completion]:
+    """What the problems that are done with had cost before; none where no money is counted over draws."""
+    for ask in plan.asks if plan.engine.priced else []:
+        outcome = outcomes.get(ask.problem.id)
+        for index in range(outcome.n if outcome else 0):
+            yield ledger[plan.want(ask, index).key]

@@ -61,18 +61,15 @@ class Column:
 
 def published_columns(view: View) -> list[Column]:
     """Columns of the text, then those of the labels: bare where the name is unique, else `<stage>.<name>`."""
-    import pyarrow.parquet as pq
-
     schema = trace_schema()
     found = [Column(name, name, schema.field(name).type) for name in TEXT_COLUMNS]
     for artifact in view.labels:
-        for shard in artifact.manifest.tables.get("rows", [])[:1]:
-            for label in list(pq.read_schema(artifact.path / shard.file))[1:]:
-                if label.name == "telemetry":  # of the machine that ran it, not of the data
-                    continue
-                key = f"{artifact.stage}.{label.name}"
-                name = label.name if label.name in view.fields else key
-                found.append(Column(name, key, label.type, artifact.stage))
+        for label in list(artifact.schema())[1:]:
+            if label.name == "telemetry":  # of the machine that ran it, not of the data
+                continue
+            key = f"{artifact.stage}.{label.name}"
+            name = label.name if label.name in view.fields else key
+            found.append(Column(name, key, label.type, artifact.stage))
     return found
 
 

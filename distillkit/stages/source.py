@@ -4,7 +4,6 @@ No stage itself, but shared by those that read a source. A row that cannot be re
 None with the place where it stands, so that it can be counted and shown.
 """
 
-import ast
 import csv
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -21,7 +20,7 @@ from distillkit.spec import EXECUTION, SourceFile, Strict, file_digest, seed_of
 from distillkit.toy.problems import Split, split_of
 from distillkit.verifiers.gym import BLOCK, serve_problems
 from distillkit.verifiers.logic import check_package, reference_of
-from distillkit.worker import user_function
+from distillkit.worker import check_function, user_function
 
 Found = tuple[str, Row | None]
 """Where a row stands ("train.jsonl:17") and its columns, None where it could not be read."""
@@ -132,13 +131,7 @@ class Function(Strict):
 
     def check(self) -> None:
         """Look for the function without running the file; raises RecipeError or MissingError."""
-        check_file(self.file)
-        try:
-            body = ast.parse(Path(self.file).read_bytes()).body
-        except (SyntaxError, ValueError) as error:
-            raise RecipeError(f"{self.file}: not Python ({error})") from None
-        if self.function not in [each.name for each in body if isinstance(each, ast.FunctionDef)]:
-            raise RecipeError(f"{self.file}: defines no function {self.function!r}")
+        check_function(self.file, self.function)
 
     def rows(self) -> Generator[Found, None, None]:
         """Its rows; raises StageError when it fails, with the line of the file that did."""

@@ -182,6 +182,7 @@ class _Program:
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = b""
         self._requests = 0
+        self._first = 1
 
     def grade(self, row: dict[str, Any]) -> tuple[str, Any]:
         """("scored", (score, reason)), or ("late" or "broken", why) and the process is gone."""
@@ -189,10 +190,11 @@ class _Program:
         until = time.monotonic() + self._timeout_s
         try:
             process = self._started()
-            line = self._exchange(
-                process, json.dumps({"request": self._requests, **row}).encode() + b"\n", until
-            )
-            return "scored", scored(self._answer(line))
+            request = json.dumps({"request": self._requests, **row}).encode() + b"\n"
+            answer = self._answer(self._exchange(process, request, until))
+            while answer is None:
+                answer = self._answer(self._exchange(process, b"", until))
+            return "scored", scored(answer)
         except TimeoutError:
             self._end()
             return LATE, f"no answer within {self._timeout_s:g} s"
@@ -204,7 +206,7 @@ class _Program:
 
     def _started(self) -> "subprocess.Popen[bytes]":
         if self._process is None:
-            self._unread = b""
+            self._unread, self._first = b"", self._requests
             self._process = subprocess.Popen(
                 self._words,
                 stdin=subprocess.PIPE,
@@ -240,13 +242,17 @@ class _Program:
         line, _, self._unread = read.partition(b"\n")
         return line
 
-    def _answer(self, line: bytes) -> Any:
+    def _answer(self, line: bytes) -> dict[str, Any] | None:
+        """What a line answers, the request aside; None for one to an earlier request (it answered that twice)."""
         shown = line[:200].decode("utf-8", "replace")
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
             raise ValueError(f"it answered {shown!r}, which is no JSON") from None
-        if not isinstance(answer, dict) or answer.pop("request", None) != self._requests:
+        request = answer.pop("request", None) if isinstance(answer, dict) else None
+        if request in range(self._first, self._requests):
+            return None
+        if not isinstance(answer, dict) or request != self._requests:
             raise ValueError(f"it answered {shown!r}, which does not name request {self._requests}")
         return answer
 

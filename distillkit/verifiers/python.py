@@ -17,7 +17,7 @@ from distillkit.spec import EXECUTION, SourceFile, file_digest
 from distillkit.trace import Trace, Verdict
 from distillkit.verifiers.base import Answered, Verifier
 from distillkit.verifiers.grader import CAUSES, row_of, scored
-from distillkit.worker import user_function
+from distillkit.worker import check_function, user_function
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,10 @@ class Python(Verifier):
         if crashes:
             log.warning("%s: failed on %d of %d rows: %s", self.file, len(crashes), len(results), crashes[0])
         return [_verdict(result, answer) for result, (_, answer) in zip(results, answered, strict=True)]
+
+    def check(self) -> list[str]:
+        check_function(self.file, self.function)
+        return []
 
     def foreign(self) -> list[str]:
         return [f"runs {self.function}() of {self.file}"]

@@ -125,7 +125,7 @@ def test_a_column_that_is_not_there(tmp_path: Path, store: Path) -> None:
 def test_nothing_left_after_filtering(tmp_path: Path, store: Path) -> None:
     answer = distillkit("run", curation(tmp_path, ("min: 1.0", "min: 2.0")), "--store", store)
     assert answer.code == 4
-    assert "curation.yaml:13: stages.kept: none of 48 rows is left (wrong 48)" in answer.mistake
+    assert "curation.yaml:13: stages.kept: none of 48 rows is left (wrong 46, unjudged 2)" in answer.mistake
     shown = json.loads(distillkit("show", "--store", store, "--json").out)["run"]
     assert shown["status"] == "failed" and "none of 48 rows is left" in shown["error"]
     assert again(curation(tmp_path), store).out.count("from the store") >= 8

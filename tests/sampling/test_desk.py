@@ -221,6 +221,19 @@ class Priced(ScriptedEngine):
         return True
 
 
+def test_what_problems_that_are_done_with_had_cost_counts_towards_max_cost(perform, tmp_path):
+    def right(request, parameters):
+        return Completion("<answer>1</answer>", "stop", 3, 4, telemetry={"cost": 0.25})
+
+    facts = {"until": Until(correct=1), "notes": tmp_path / "notes"}
+    for cap, spent in ((0.75, 3), (1.25, 5)):
+        with pytest.raises(StageError, match=f"max_cost reached: {cap:g}"):
+            perform(Script(right, window=1), ASKED, 4, engine=ScriptedEngine(cap=cap), **facts)
+        assert len(ledger_lines(tmp_path)) == spent
+    found = perform(Script(right), ASKED, 4, engine=ScriptedEngine(cap=9), **facts)
+    assert len(found.script.asked) == 1 and found.told[-1][2]["cost"] == pytest.approx(6 * 0.25)
+
+
 def test_what_was_paid_before_is_told_where_the_engine_has_prices(perform):
     perform(Script(paid), ASKED, 4, engine=Priced())
     again = perform(Script(paid), ASKED, 4, engine=Priced())
