@@ -65,7 +65,7 @@ REFUSED = {
                                          "curation.yaml:9: stages.traces.model: ./nothing: no model there (no config.json)"),
     "no verifier for a domain": (("math: {kind: exact}", "code: {kind: exact}"), 2,
                                  "curation.yaml:10: stages.judged: no verifier for domain 'math'; add it to `verifiers:`"),
-    "foreign code": (("math: {kind: exact}", "math: {kind: python, file: traces.jsonl, function: grade}"), 2,
+    "foreign code": (("math: {kind: exact}", "math: {kind: python, file: grade.py, function: grade}"), 2,
                      "read it, then add --trust"),
     "not YAML": (("stages:", "stages: ["), 2, "not YAML"),
 }  # fmt: skip
@@ -76,6 +76,7 @@ REFUSED = {
 def test_it_is_refused_before_anything_is_made(what: str, tmp_path: Path) -> None:
     change, code, says = REFUSED[what]
     recipe = curation(tmp_path, change)
+    (tmp_path / "grade.py").write_text("def grade(row):\n    return 1.0\n")
     for verb in ("run", "plan", "check")[: 1 if what == "foreign code" else None]:
         answer = distillkit(verb, recipe, "--store", tmp_path / "store")
         if verb == "plan" and answer.code == 0:
