@@ -45,6 +45,12 @@ def act(item):
         return input()
     if item == "pid":
         return os.getpid()
+    if item == "fork":
+        return "child" if os.fork() == 0 else "parent"
+    if item == "fork and raise":
+        if os.fork() == 0:
+            raise KeyError("child")
+        return "parent"
     if item == "unjson":
         return {1, 2}
     if isinstance(item, dict) and "sleep" in item:
@@ -188,6 +194,15 @@ def test_talk_stays_out_of_the_pipes(make_pool: Make) -> None:
     talked, after = make_pool(workers=1).map(["talk", "after"])
     assert isinstance(talked, Failure) and talked.detail.startswith("EOFError")
     assert after == "after"
+
+
+@pytest.mark.parametrize("forks", [False, True])
+def test_a_child_that_comes_back_answers_no_row(make_pool: Make, forks: bool) -> None:
+    pool = make_pool(workers=1, forks=forks)
+    items = [item for number in range(20) for item in ("fork", number, "fork and raise", -number)]
+    expected = [item for number in range(20) for item in ("parent", number, "parent", -number)]
+    assert pool.map(items) == expected
+    assert pool.map(["again"]) == ["again"]
 
 
 def test_workers_stay_warm_and_serve_any_thread(make_pool: Make) -> None:

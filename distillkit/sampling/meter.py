@@ -13,9 +13,9 @@ from distillkit.sampling.plan import cost_of
 class Meter:
     """Counts a draw and tells of it, at most every `TELL_S` seconds.
 
-    Facts: tokens, rate (completions/s) and tokens_per_s of what was sampled now; where the engine has a price, the
-    cost of that, or with a max_cost of the whole draw; where sampling goes on `until`, accepted (share of right ones
-    among those judged now) and the problems that are done: enough, hopeless, all.
+    Facts: tokens, rate (completions/s) and tokens_per_s of what was sampled now; cost of the whole draw where the
+    engine has prices, else of what was sampled now and told a cost; where sampling goes on `until`, accepted (share
+    of right ones among those judged now) and the problems that are done: enough, hopeless, all.
     """
 
     TELL_S = 0.5

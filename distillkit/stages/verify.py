@@ -73,12 +73,16 @@ class Verify(Labeler):
         return ["verdicts.*", "score", "reason", "answer", "problem_n", "problem_pass_rate"]
 
     def run(self, job: Job) -> None:
+        domains = {d for text in job.view().texts for d in text.manifest.counts.get("domain", {})}
+        for domain in sorted(domains & job.verifiers.keys()):
+            job.verifiers[
+                domain
+            ].check()  # `apply` has no check before it; else every row would say that it is not there
         try:
             super().run(job)
         finally:
             for verifier in job.verifiers.values():
                 verifier.close()
-        domains = [d for text in job.view().texts for d in text.manifest.counts.get("domain", {})]
         job.out.summary = learned_by(job.verifiers, domains)
         reasons = [shard.counts.get("reason", {}) for shard in job.out.tables().get("rows", [])]
         cost = _cost(job) if job.out.summary else None

@@ -103,7 +103,7 @@ class Command(Verifier):
         answer = self.answer(trace) or ""
         [(fate, found)] = self._call([row_of(trace, answer)])
         if fate != "scored":
-            raise RecipeError(f"{self.command[0]}: failed on {trace.id}: {found}")
+            raise RecipeError(f"{self.command[0]}: failed on problem {trace.problem_id}: {found}")
         return _verdict(fate, found, answer)
 
     def foreign(self) -> list[str]:

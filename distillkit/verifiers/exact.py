@@ -13,16 +13,11 @@ from distillkit.spec import EXECUTION
 from distillkit.trace import Trace, Verdict
 from distillkit.verifiers import exact_json
 from distillkit.verifiers.base import NO_ANSWER_IN_IT, Answered, Verifier, gold_answer
+from distillkit.verifiers.grader import CAUSES
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?(?:[eE][-+]?\d{1,4})?", re.ASCII)
 _CONTEXT = Context(prec=60)
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
-_CAUSES = {
-    "raised": "grader_crashed",
-    "died": "grader_crashed",
-    "cpu": "grader_timeout",
-    "wall": "grader_timeout",
-}
 
 
 class Exact(Verifier):
@@ -216,7 +211,7 @@ def _json_gold(reference: Any) -> Any:
 
 def _misfit(fate: Any, answer: str) -> Verdict:
     if isinstance(fate, Failure):
-        return Verdict.of(_CAUSES[fate.cause], answer)
+        return Verdict.of(CAUSES[fate.cause], answer)
     if fate.startswith("schema: "):
         return Verdict.of("unparseable_gold", answer, problem=fate)
     return Verdict.of("wrong", answer, problem=fate)

@@ -17,14 +17,9 @@ from distillkit.pool import Failure, close_shared, shared
 from distillkit.spec import EXECUTION
 from distillkit.trace import Trace, Verdict
 from distillkit.verifiers.base import Answered, Verifier
+from distillkit.verifiers.grader import CAUSES
 from distillkit.verifiers.gym import serve_scores
 
-_CAUSES = {
-    "raised": "grader_crashed",
-    "died": "grader_crashed",
-    "cpu": "grader_timeout",
-    "wall": "grader_timeout",
-}
 _WORDS = re.compile(r"\s*\\(?:text|texttt|textbf|mathrm|mathtt)\{([^{}]*)\}\s*")
 
 
@@ -114,7 +109,7 @@ def _question(reference: dict[str, Any], answer: str | None) -> list[Any]:
 
 def _verdict(result: Any, answer: str) -> Verdict:
     if isinstance(result, Failure):
-        return Verdict.of(_CAUSES[result.cause], answer, error=result.detail)
+        return Verdict.of(CAUSES[result.cause], answer, error=result.detail)
     if isinstance(result, str):
         return Verdict.of("unparseable_gold", answer, error=result)
     return Verdict.of("correct" if result else "wrong", answer)

@@ -225,13 +225,17 @@ def test_what_problems_that_are_done_with_had_cost_counts_towards_max_cost(perfo
     def right(request, parameters):
         return Completion("<answer>1</answer>", "stop", 3, 4, telemetry={"cost": 0.25})
 
-    facts = {"until": Until(correct=1), "notes": tmp_path / "notes"}
-    for cap, spent in ((0.75, 3), (1.25, 5)):
-        with pytest.raises(StageError, match=f"max_cost reached: {cap:g}"):
-            perform(Script(right, window=1), ASKED, 4, engine=ScriptedEngine(cap=cap), **facts)
-        assert len(ledger_lines(tmp_path)) == spent
-    found = perform(Script(right), ASKED, 4, engine=ScriptedEngine(cap=9), **facts)
-    assert len(found.script.asked) == 1 and found.told[-1][2]["cost"] == pytest.approx(6 * 0.25)
+    def killed(finished):
+        if finished == 3:
+            raise KeyboardInterrupt
+
+    facts = {"engine": ScriptedEngine(cap=1.25), "until": Until(correct=1), "notes": tmp_path / "notes"}
+    with pytest.raises(KeyboardInterrupt):
+        perform(Script(right, window=1, before=killed), ASKED, 4, **facts)
+    again = Script(right, window=1)
+    with pytest.raises(StageError, match=r"max_cost reached: 1\.25 spent of 1\.25; 5 of \d+ completions"):
+        perform(again, ASKED, 4, **facts)
+    assert len(again.asked) == 2 and len(ledger_lines(tmp_path)) == 5
 
 
 def test_what_was_paid_before_is_told_where_the_engine_has_prices(perform):

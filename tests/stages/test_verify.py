@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distillkit.artifact import Artifact, Manifest, Row, shard_of
-from distillkit.errors import RecipeError, StageError
+from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.spec import digest, identity
 from distillkit.stages.base import LABELS, TRACES, Input, Job
 from distillkit.stages.verify import Verify
@@ -195,6 +195,44 @@ def test_failed_traces_are_said_and_count_against_nobody(tmp_path: Path) -> None
     assert made.manifest.counts["reason"] == {"correct": 3, "failed": 1}
     assert said == ["1 of 4 traces hold no completion (the engine failed): no score"]
     Verify(name="judged", max_unjudged=0).accept(made.manifest)
+
+
+SPY = """
+import json, os, sys
+
+def grade(row):
+    return not [name for name, value in os.environ.items() if "hf_secret" in value]
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        row = json.loads(line)
+        print(json.dumps({"request": row["request"], "score": float(grade(row))}), flush=True)
+"""
+
+
+def test_no_grader_sees_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("OPENAI_API_KEY", "hf_secret")
+    file = tmp_path / "spy.py"
+    file.write_text(SPY)
+    program: dict[str, Any] = {"command": [sys.executable, str(file)], "files": [str(file)], "workers": 1}
+    judges: dict[str, AnyVerifier] = {
+        "math": Python(file=str(file), workers=1),
+        "words": Command.model_validate(program),
+    }
+    traces = [trace(p, 0, "1", domain=domain) for p, domain in enumerate(["math", "words"])]
+    made = verify(Store(tmp_path / "store"), traces, Verify(name="judged"), judges)
+    assert [row["score"] for row in made.rows()] == [1.0, 1.0]
+
+
+def test_a_program_that_is_missing_stops_it_before_the_first_row(tmp_path: Path) -> None:
+    judges: dict[str, AnyVerifier] = {"math": Exact(), "words": Command(command=["no-such-program"])}
+    sums = [trace(p, 0, "1") for p in range(3)]
+    assert verify(Store(tmp_path / "sums"), sums, Verify(name="judged"), judges).manifest.rows_kept == 3
+    with pytest.raises(MissingError, match=r"no-such-program: no such program that may be executed"):
+        verify(
+            Store(tmp_path / "all"), [*sums, trace(3, 0, "1", domain="words")], Verify(name="judged"), judges
+        )
 
 
 def test_majority_labels_are_counted_as_such(tmp_path: Path) -> None:

@@ -102,6 +102,12 @@ def test_each_row_gets_its_own_score_whatever_its_neighbours_do(command: Callabl
     assert found[1::2] == [expected["7"]] * len(expected)
 
 
+def test_answers_given_twice_cost_no_neighbour_its_score(command: Callable[..., Command]) -> None:
+    answers = ["twice", "7", "twice", "twice", "8", "7"] * 5
+    found = command().grade_all([trace(answer) for answer in answers])
+    assert [verdict.score for verdict in found] == [1.0, 1.0, 1.0, 1.0, 0.0, 1.0] * 5
+
+
 def test_a_row_that_never_ends_costs_itself_alone(command: Callable[..., Command]) -> None:
     found = command(timeout_s=2).grade_all([trace("7"), trace("hang"), trace("8")])
     assert [each.reason for each in found] == ["correct", "grader_timeout", "wrong"]
@@ -161,7 +167,7 @@ def test_large_rows_pass_whole(command: Callable[..., Command]) -> None:
 def test_probe_and_check_say_what_is_wrong(command: Callable[..., Command], tmp_path: Path) -> None:
     assert command().probe(trace("7")).score == 1.0
     with pytest.raises(
-        RecipeError, match=r"\./grader: failed on p//0: it answered 'score: one', which is no JSON"
+        RecipeError, match=r"\./grader: failed on problem p: it answered 'score: one', which is no JSON"
     ):
         command().probe(trace("nonsense"))
     with pytest.raises(RecipeError, match="it ended without an answer \\(exit code 7\\)"):

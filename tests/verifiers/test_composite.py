@@ -9,8 +9,10 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from distillkit.spec import digest, identity
+from distillkit.text import split_think
 from distillkit.trace import Trace, Verdict
-from distillkit.verifiers import AllOf, AnyOf, AnyVerifier, Exact, Format, Math, Python, Weighted
+from distillkit.training.rewards import accuracy
+from distillkit.verifiers import AllOf, AnyOf, AnyVerifier, Exact, Format, Math, Python, Share, Weighted
 from distillkit.verifiers.base import Answered, Verifier
 from distillkit.verifiers.composite import Composite
 
@@ -196,3 +198,15 @@ def test_parts_are_declared_in_yaml_and_part_of_the_identity(tmp_path: Path) -> 
 def test_what_makes_no_sense_is_refused(declared: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         of(declared)
+
+
+def test_the_weighted_score_is_the_reward_of_grpo() -> None:
+    form = "<think>so</think>\n<answer>{}</answer>"
+    texts = [form.format(7), form.format(8), "so \\boxed{7}", form.format(7)]
+    ends = ["stop", "stop", "stop", "length"]
+    traces = [
+        Trace("p", [], text, *split_think(text), reference="7", finish_reason=end)
+        for text, end in zip(texts, ends, strict=True)
+    ]
+    shares = [Share(weight=0.9, verifier=Exact()), Share(weight=0.1, verifier=Format())]
+    assert accuracy(traces, {"math": Weighted(of=shares)}) == [1.0, 0.1, 0.9, 0.0]

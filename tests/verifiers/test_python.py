@@ -116,7 +116,7 @@ def test_probe_says_what_is_wrong(verifier: Callable[..., Python], tmp_path: Pat
     assert verifier().probe(trace("half")) == Verdict(0.5, "partial", "half")
     with pytest.raises(
         RecipeError,
-        match=r"my_verifier\.py: grade\(\) failed on p//0: TypeError: returned str; return a number",
+        match=r"my_verifier\.py: grade\(\) failed on problem p: TypeError: returned str; return a number",
     ):
         verifier().probe(trace("odd"))
     with pytest.raises(RecipeError, match=r"must lie in \[0, 1\]"):
@@ -129,6 +129,21 @@ def test_probe_says_what_is_wrong(verifier: Callable[..., Python], tmp_path: Pat
     broken.write_text("def grade(row:\n")
     with pytest.raises(RecipeError, match=r"broken\.py.*SyntaxError|SyntaxError.*broken\.py"):
         verifier(file=str(broken)).probe(trace("half"))
+
+
+def test_check_looks_at_the_file_without_running_it(verifier: Callable[..., Python], tmp_path: Path) -> None:
+    assert verifier().check() == []
+    with pytest.raises(MissingError, match=r"nowhere\.py: no such file \(looked for in "):
+        verifier(file=str(tmp_path / "nowhere.py")).check()
+    with pytest.raises(RecipeError, match=r"my_verifier\.py: defines no function 'gade'"):
+        verifier(function="gade").check()
+    file, mark = tmp_path / "other.py", tmp_path / "mark"
+    file.write_text(f"open({str(mark)!r}, 'w')\nfrom operator import truth as grade\n")
+    assert verifier(file=str(file)).check() == []
+    assert not mark.exists()
+    file.write_text("def grade(row:\n")
+    with pytest.raises(RecipeError, match=r"other\.py: not Python"):
+        verifier(file=str(file)).check()
 
 
 def test_an_edited_file_is_another_verifier(verifier: Callable[..., Python]) -> None:
