@@ -105,8 +105,13 @@ class Budget(Strict):
                 f"needs about {cost.gpu_hours:.0f} GPU-hours, and the budget is {self.gpu_hours:.0f}"
             )
         if self.money is not None and cost.money is not None and cost.money > self.money:
-            lines.append(f"costs about {cost.money:,.2f}, and the budget is {self.money:,.2f}")
+            lines.append(f"costs about {money_text(cost.money)}, and the budget is {money_text(self.money)}")
         return lines
+
+
+def money_text(amount: float) -> str:
+    """An amount to be read: small ones have their first digits, not two zeros."""
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.2g}"
 
 
 @dataclass(frozen=True, slots=True)

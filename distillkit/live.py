@@ -5,27 +5,29 @@ Both listen to the same events that are kept in `events.jsonl`.
 
 import os
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from distillkit.budget import money_text
 from distillkit.events import Event
 
 PLAIN_EVERY_S = 30.0
 PLAIN_WIDTH = 160
 """Columns where nobody says how many there are."""
-SHOWN_FACTS = {
-    "rate": "{:,.3g}/s",
-    "tokens_per_s": "{:,.0f} tokens/s",
-    "accepted": "{:.0%} accepted",
-    "cost": "cost {:,.2f}",
-    "reward": "reward {:.3g}",
-    "loss": "loss {:.3g}",
-    "waiting_for": "waiting for {}",
+SHOWN_FACTS: dict[str, Callable[[Any], str]] = {
+    "rate": "{:,.3g}/s".format,
+    "tokens_per_s": "{:,.0f} tokens/s".format,
+    "accepted": "{:.0%} accepted".format,
+    "cost": lambda amount: f"cost {money_text(amount)}",
+    "reward": "reward {:.3g}".format,
+    "loss": "loss {:.3g}".format,
+    "waiting_for": "waiting for {}".format,
 }
 """Facts worth a glance, and how they read."""
 
@@ -119,9 +121,7 @@ def progress_text(event: Event) -> str:
     """`done/total unit` and the facts worth a glance."""
     if "done" not in event:
         return "starting"
-    facts = "  ".join(
-        form.format(event[key]) for key, form in SHOWN_FACTS.items() if event.get(key) is not None
-    )
+    facts = "  ".join(form(event[key]) for key, form in SHOWN_FACTS.items() if event.get(key) is not None)
     return f"{event['done']:,}/{event['total']:,} {event.get('unit', '')}  {facts}".rstrip()
 
 

@@ -259,7 +259,7 @@ def render(planned: Planned) -> RenderableType:
         )
         table.add_row(stage["name"], stage["kind"], stage["state"], rows, *figures)
     total = planned.total
-    money = "" if total["money"] is None else f", {total['money']:,.2f} in money"
+    money = "" if total["money"] is None else f", {budget.money_text(total['money'])} in money"
     lines = [
         f"in all about {total['gpu_hours']:.3g} GPU-hours{money}; good to a factor of two, "
         "completions taken at half their cap"

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 
+from distillkit.budget import money_text
 from distillkit.engines.base import Completion, Parameters, Request
 from distillkit.errors import EngineError, StageError
 from distillkit.ledger import Ledger
@@ -183,12 +184,7 @@ class Desk:
 
     def _too_dear(self) -> StageError:
         return StageError(
-            f"max_cost reached: {_money(self.meter.cost)} spent of {_money(self.plan.engine.max_cost or 0)}; "
+            f"max_cost reached: {money_text(self.meter.cost)} spent of {money_text(self.plan.engine.max_cost or 0)}; "
             f"{self.meter.done:,} of {self.meter.total:,} completions are safe in the store; raise max_cost and "
             "run again to go on"
         )
-
-
-def _money(amount: float) -> str:
-    """An amount to be read: small ones have their first digits, not two zeros."""
-    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.2g}"

@@ -66,7 +66,9 @@ class Python(Verifier):
         answer = self.answer(trace) or ""
         [result] = self._call([row_of(trace, answer)])
         if isinstance(result, Failure):
-            raise RecipeError(f"{self.file}: {self.function}() failed on problem {trace.problem_id}: {result.detail}")
+            raise RecipeError(
+                f"{self.file}: {self.function}() failed on problem {trace.problem_id}: {result.detail}"
+            )
         return _verdict(result, answer)
 
     def close(self) -> None:
