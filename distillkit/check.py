@@ -165,7 +165,7 @@ def _try_golds(
             raise RecipeError(
                 f"stages.{stage}: no verifier for domain {domain!r}; add it to `verifiers:` at the top of the recipe"
             )
-        with verifiers[domain] as verifier:
+        with placed(f"verifiers.{domain}"), verifiers[domain] as verifier:
             reasons = verifier.check_references([problem.reference for problem in problems])
             if trust and verifier.foreign():
                 verifier.probe(trial(problems[0]))

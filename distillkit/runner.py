@@ -69,6 +69,7 @@ class Run:
         """
         steps = self.steps(until, only)
         pin(steps, self.lock)
+        reached = False
         for position, step in enumerate(steps):
             started = time.monotonic()
             self.events.tell(
@@ -84,6 +85,9 @@ class Run:
                     )
                 if found is None and any(each.stage.CHILD for each in steps[position:]):
                     launch.start(launch.preload_of([each.stage for each in steps[position:]]))
+                if found is None and not reached:
+                    self.reach(steps[position:])
+                    reached = True
                 artifact = found or self.build(step, inputs, request)
                 artifact.stage = step.name
                 step.stage.accept(artifact.manifest)
@@ -127,6 +131,13 @@ class Run:
     def verifiers(self) -> dict[str, AnyVerifier]:
         """What judges each domain, its models pinned."""
         return {domain: each.pinned(self.lock.commit_of) for domain, each in self.recipe.verifiers.items()}
+
+    def reach(self, steps: Sequence[Step]) -> None:
+        """Find the servers that will judge in these steps, before anything is spent; raises MissingError."""
+        if any(step.stage.judges for step in steps):
+            for domain, verifier in self.recipe.verifiers.items():
+                with placed(f"verifiers.{domain}"):
+                    verifier.reach()
 
     def domains(self, step: Step) -> list[str]:
         """Domains of the problems that a step judges.

@@ -96,10 +96,17 @@ def funnel(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
             "rows_kept": artifact.manifest.rows_kept,
             "rejected": dict(Counter(artifact.manifest.rejected).most_common()),
         }
+        | ({"verdicts": verdicts} if (verdicts := _verdicts(artifact)) else {})
         | ({"judges": judges} if (judges := artifact.manifest.summary.get("judges")) else {})
         for artifact in artifacts
         if artifact.type in FUNNEL_TYPES
     ]
+
+
+def _verdicts(artifact: Artifact) -> dict[str, int]:
+    """Reason -> verdicts of a stage that judges, the most frequent first; none of any other."""
+    counted = artifact.manifest.counts.get("reason", {}) if artifact.manifest.kind == "verify" else {}
+    return dict(Counter(counted).most_common())
 
 
 def scores_of(artifacts: Sequence[Artifact]) -> dict[str, dict[str, Score]]:
@@ -204,14 +211,18 @@ def funnel_grid(steps: Sequence[dict[str, Any]]) -> Grid:
         [
             step["stage"],
             step["kind"],
-            ", ".join(f"{reason} {n:,}" for reason, n in step["rejected"].items()),
+            ", ".join(
+                f"{reason} {n:,}" for reason, n in (step["rejected"] or step.get("verdicts", {})).items()
+            ),
             f"{step['rows_in']:,}" if step["rows_in"] else "",
             f"{step['rows_kept']:,}",
         ]
         for step in steps
     ]
     notes = [f"{step['stage']}: {opinions(step['judges'])}" for step in steps if "judges" in step]
-    return Grid("funnel", ["stage", "kind", "dropped", "rows in", "kept"], rows, left=3, notes=notes)
+    return Grid(
+        "funnel", ["stage", "kind", "dropped, or judged", "rows in", "kept"], rows, left=3, notes=notes
+    )
 
 
 def opinions(judges: Mapping[str, str]) -> str:

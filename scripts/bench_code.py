@@ -24,9 +24,8 @@ from typing import Any
 
 from distillkit.sandbox import interpreter, probe
 from distillkit.trace import Trace, Verdict
-from distillkit.verifiers import code_checker, code_codec
-from distillkit.verifiers.code import Code
-from distillkit.verifiers.code_grader import same_text
+from distillkit.verifiers.code import Code, checker, codec
+from distillkit.verifiers.code.grader import same_text
 
 DATA = Path(os.environ.get("DISTILLKIT_DATA", "data")) / "code"
 WORKERS = len(os.sched_getaffinity(0))
@@ -289,8 +288,8 @@ def run_plainly(cases: list[tuple[str, Any]]) -> None:
     """Answer and tests in one process, as most harnesses do it."""
     helpers = "from math import *\nfrom typing import *\nfrom collections import *\nfrom itertools import *\n"
     helpers += "from functools import *\nfrom heapq import *\nfrom bisect import *\nfrom operator import *\n"
-    nodes = Path(code_codec.__file__).read_text().partition("class ListNode")
-    functions = Path(code_checker.__file__).read_text()
+    nodes = Path(codec.__file__).read_text().partition("class ListNode")
+    functions = Path(checker.__file__).read_text()
     nodes_text = nodes[1] + nodes[2]
     tools = functions[functions.index("def list_node") : functions.index("_HELPERS = {")].replace(
         "codec.", ""

@@ -23,8 +23,8 @@ from pathlib import Path
 from distillkit import text
 from distillkit.trace import Trace, Verdict
 from distillkit.verifiers import Math
-from distillkit.verifiers.math_decision import decide
-from distillkit.verifiers.math_text import readable
+from distillkit.verifiers.math.decision import decide
+from distillkit.verifiers.math.text import readable
 
 ROOT = Path(__file__).parent.parent
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
@@ -166,7 +166,10 @@ def throughput(data: Path, options: argparse.Namespace) -> None:
 
 def forget() -> None:
     """Empty the memos, so that a second measurement starts as cold as the first."""
-    from distillkit.verifiers import math, math_decision, math_exact, math_text
+    from distillkit.verifiers import math
+    from distillkit.verifiers.math import decision as math_decision
+    from distillkit.verifiers.math import exact as math_exact
+    from distillkit.verifiers.math import text as math_text
 
     math._memo.clear()
     for cached in (math_text._readable, math_exact.value, math_decision._squeezed, math_decision._sequence):

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from distillkit.artifact import Manifest, Model
-from distillkit.engines import vllm_api as api
 from distillkit.engines.base import Request, encode, load_tokenizer
-from distillkit.engines.vllm import VllmEngine, VllmSession
+from distillkit.engines.vllm import VllmEngine, VllmSession, api
 from distillkit.sampling import Plan
 from distillkit.stages.base import PROBLEMS, WEIGHTS, Input, Job
 from distillkit.stages.sample import Sample

@@ -110,6 +110,8 @@ class FaultServer:
         self.batch_ready.set()
         self.url = ""
         self._loop = asyncio.new_event_loop()
+        # Connections that a client or a fault cuts are this server's business, and no news.
+        self._loop.set_exception_handler(lambda *_: None)
 
     def answered(self) -> Counter[str]:
         """How often each completion was given whole."""

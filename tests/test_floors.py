@@ -91,15 +91,17 @@ def test_no_arrow_points_upward(path: Path) -> None:
             assert place(top) > here, (
                 f"{path.name} imports distillkit.{name}, which stands higher or to the left"
             )
-        elif top in COMPONENTS and parts[-1] not in SHARED and below:
-            assert below[0] in SHARED or _is_data(top, below[0]), (
+        elif top in COMPONENTS and parts[1] not in SHARED and below:
+            own = below[0] == parts[1]  # a kind with parts is a folder
+            assert own or below[0] in SHARED or _is_data(top, below[0]), (
                 f"{path.name} imports its sibling distillkit.{name}"
             )
 
 
 def _is_data(folder: str, module: str) -> bool:
     """A module of a component folder that defines no component: a word list, shared plumbing."""
-    text = (PACKAGE / folder / f"{module}.py").read_text("utf-8")
+    path = PACKAGE / folder / module
+    text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8")
     return "kind: Literal" not in text
 
 
@@ -118,7 +120,7 @@ def test_every_kind_is_in_its_union() -> None:
         folder = Path(package.__file__).parent
         defined = {
             node.name
-            for path in folder.glob("*.py")
+            for path in folder.rglob("*.py")
             for node in ast.parse(path.read_text("utf-8")).body
             if isinstance(node, ast.ClassDef) and any(_names_kind(line) for line in node.body)
         }

@@ -18,8 +18,8 @@ from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.pool import Failure, Pool, StartError
 from distillkit.spec import EXECUTION, SourceFile, Strict, file_digest, seed_of
 from distillkit.toy.problems import Split, split_of
-from distillkit.verifiers.gym import BLOCK, serve_problems
 from distillkit.verifiers.logic import check_package, reference_of
+from distillkit.verifiers.logic.gym import BLOCK, serve_problems
 from distillkit.worker import check_function, user_function
 
 Found = tuple[str, Row | None]

@@ -84,6 +84,9 @@ class Verifier(Strict):
         """What in it would run code of the recipe's author, one phrase each."""
         return []
 
+    def reach(self) -> None:
+        """Raises MissingError for a server that is not there; asked once, before a run makes anything."""
+
     def pinned(self, commit_of: Callable[[str, str], str]) -> Self:
         """This verifier with the contents of its models, which are part of its identity.
 

@@ -110,6 +110,10 @@ class Composite(Verifier):
     def check(self) -> list[str]:
         return [phrase for part in self.parts for phrase in part.check()]
 
+    def reach(self) -> None:
+        for part in self.parts:
+            part.reach()
+
     def probe(self, trace: Trace) -> Verdict:
         verdicts = [part.probe(trace) for part in self.parts]
         return _with_parts(self.decide(verdicts), dict(zip(self.names, verdicts, strict=True)))

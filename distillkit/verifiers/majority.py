@@ -104,6 +104,9 @@ class Majority(Verifier):
     def check(self) -> list[str]:
         return self.of.check()
 
+    def reach(self) -> None:
+        self.of.reach()
+
     def probe(self, trace: Trace) -> Verdict:
         return self.of.probe(trace)
 
