@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,18 @@ def manifests(store: Path, kind: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text("utf-8")) for path in store.glob(f"artifacts/{kind}-*/manifest.json")]
 
 
+def test_a_judge_that_is_not_there_is_found_before_anything_is_made(tmp_path: Path) -> None:
+    engine = "{kind: endpoint, base_urls: ['http://127.0.0.1:9/v1'], served_model: teacher}"
+    judged = (
+        f"verifiers: {{math: {{kind: any_of, of: [{{kind: exact}}, {{kind: judge, engine: {engine}}}]}}}}"
+    )
+    store = tmp_path / "store"
+    answer = distillkit("run", curation(tmp_path, (VERIFIER, judged)), "--store", store)
+    assert answer.code == 3
+    assert "verifiers.math: engine endpoint: no server answers (127.0.0.1:9" in answer.mistake
+    assert list((store / "artifacts").iterdir()) == []
+
+
 OPINION = "Verdicts of a learned model, which can be gamed: math (any_of)."
 
 
@@ -49,6 +62,7 @@ def test_a_models_opinion_is_marked_wherever_it_goes(tmp_path: Path, url: str) -
     store = tmp_path / "store"
     answer = distillkit("run", recipe, "--store", store)
     assert answer.code == 0, answer.err
+    assert re.search(r"judged +verify +correct \d+", answer.out)
     [verified] = manifests(store, "verify")
     assert verified["summary"] == {"learned": True, "judges": {"math": "any_of"}}
     assert verified["telemetry"]["cost"] > 0
