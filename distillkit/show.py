@@ -5,24 +5,27 @@ Everything is read from manifests, so nothing can be shown that no stage did. Th
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from distillkit.artifact import MANIFEST, Artifact
+from distillkit.budget import money_text
 from distillkit.comparison import difference_text, differences
+from distillkit.grid import Grid, grid_markdown, rich_table
 from distillkit.run_folder import RECORD, RunRecord, load_record
 from distillkit.stats import BANDS
 from distillkit.store import Store
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
 
 Described = dict[str, Any]
 Score = dict[str, Any]
 """{value, low, high, n, samples}: n problems; low and high are None where there is no interval."""
+
+STOPPED = ("enough", "hopeless", "all")
+"""Why a problem was asked no further."""
 
 FUNNEL_TYPES = ("problems", "traces", "labels", "selection", "pairs", "publication")
 """Artifact types that keep or drop rows."""
@@ -31,7 +34,7 @@ FUNNEL_TYPES = ("problems", "traces", "labels", "selection", "pairs", "publicati
 def describe(run: Path, store: Path) -> Described:
     """Everything of a run that is shown; a run that died half-way has what it got to.
 
-    Keys: run {recipe, number, status, error, missing: stages whose artifact was removed}; funnel, scores,
+    Keys: run {recipe, number, status, error, missing: stages whose artifact was removed}; funnel, sampling, scores,
     gamma, differences, settings, screening and timings as the functions below give them; and, where the run had
     several seeds, seeds {seed: the same again}, with the differences over all of them.
 
@@ -50,6 +53,7 @@ def describe(run: Path, store: Path) -> Described:
             "missing": missing,
         },
         "funnel": funnel(artifacts),
+        "sampling": sampling_of(artifacts),
         "scores": scores_of(artifacts),
         "gamma": gamma_of(artifacts),
         "differences": [each for one in _of_kind(artifacts, "evaluate") for each in differences([one])],
@@ -107,6 +111,20 @@ def _verdicts(artifact: Artifact) -> dict[str, int]:
     """Reason -> verdicts of a stage that judges, the most frequent first; none of any other."""
     counted = artifact.manifest.counts.get("reason", {}) if artifact.manifest.kind == "verify" else {}
     return dict(Counter(counted).most_common())
+
+
+def sampling_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """[{stage, traces, tokens, asked, right, stopped, cost}] of the sample stages; None where there was none of it."""
+    return [
+        {
+            "stage": artifact.stage,
+            "traces": artifact.manifest.summary.get("traces", 0),
+            "tokens": artifact.manifest.summary.get("completion_tokens", 0),
+            "cost": artifact.manifest.telemetry.get("cost"),
+            **{key: artifact.manifest.summary.get(key) for key in ("asked", "right", "stopped")},
+        }
+        for artifact in _of_kind(artifacts, "sample")
+    ]
 
 
 def scores_of(artifacts: Sequence[Artifact]) -> dict[str, dict[str, Score]]:
@@ -182,22 +200,12 @@ def timings(record: RunRecord) -> list[dict[str, Any]]:
     ]
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A table of text, for any medium: the first `left` columns are words, the others numbers."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    left: int = 1
-    notes: list[str] = field(default_factory=list)
-
-
 def grids(described: Described) -> list[Grid]:
     """The tables of a run, those that have rows."""
     made = [
         *(screening_grid(each) for each in described["screening"]),
         funnel_grid(described["funnel"]),
+        sampling_grid(described["sampling"]),
         score_grid(described),
         *([seed_grid(described)] if "seeds" in described else []),
         timing_grid(described["timings"]),
@@ -223,6 +231,23 @@ def funnel_grid(steps: Sequence[dict[str, Any]]) -> Grid:
     return Grid(
         "funnel", ["stage", "kind", "dropped, or judged", "rows in", "kept"], rows, left=3, notes=notes
     )
+
+
+def sampling_grid(stages: Sequence[dict[str, Any]]) -> Grid:
+    """What was asked for and what it cost, of the stages that stop early or are paid for."""
+    rows = [
+        [
+            stage["stage"],
+            f"{stage['asked'] or stage['traces']:,}",
+            f"{stage['right'] / stage['asked']:.0%}" if stage["asked"] else "",
+            *(f"{(stage['stopped'] or {}).get(why, 0):,}" if stage["stopped"] else "" for why in STOPPED),
+            f"{stage['tokens']:,}",
+            "" if stage["cost"] is None else money_text(stage["cost"]),
+        ]
+        for stage in stages
+        if stage["stopped"] or stage["cost"] is not None
+    ]
+    return Grid("sampling", ["stage", "asked", "accepted", *STOPPED, "tokens", "cost"], rows)
 
 
 def opinions(judges: Mapping[str, str]) -> str:
@@ -338,7 +363,7 @@ def render(described: Described) -> "RenderableType":
     lines = [Text(line, style="yellow") for line in warnings(described)]
     body: list[RenderableType] = []
     for grid in grids(described):
-        body += [Text(), _rich(grid), *map(Text, grid.notes)]
+        body += [Text(), rich_table(grid), *map(Text, grid.notes)]
     return Group(head, *lines, *body)
 
 
@@ -351,30 +376,6 @@ def warnings(described: Described) -> list[str]:
     return found
 
 
-def _rich(grid: Grid) -> "Table":
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=grid.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for position, name in enumerate(grid.header):
-        table.add_column(Text(name), justify="left" if position < grid.left else "right")
-    for row in grid.rows:
-        table.add_row(*map(Text, row))  # Text: brackets in a cell are no markup
-    return table
-
-
 def markdown(described: Described, pick: Callable[[Grid], bool] = lambda _: True) -> str:
     """The tables of a run (those that `pick` takes) as GitHub Markdown."""
     return "\n".join(grid_markdown(grid) for grid in grids(described) if pick(grid))
-
-
-def grid_markdown(grid: Grid) -> str:
-    """One table as GitHub Markdown, its title in bold above and its notes below."""
-    ruler = ["---" if position < grid.left else "---:" for position in range(len(grid.header))]
-    lines = [f"**{grid.title}**", "", *map(_markdown_row, [grid.header, ruler, *grid.rows]), ""]
-    return "\n".join([*lines, *(f"{note}  " for note in grid.notes), ""])
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -8,8 +8,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from distillkit.grid import Grid, grid_markdown
 from distillkit.run_folder import find_run
-from distillkit.show import Grid, describe, funnel_grid, grid_markdown, score_grid, screening_grid
+from distillkit.show import describe, funnel_grid, score_grid, screening_grid
 
 README = Path(__file__).parent.parent / "README.md"
 METRICS = ("pass@1", "pass@16", "cons@16", "mean tokens", "mixed language", "truncated")

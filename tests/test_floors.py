@@ -20,6 +20,7 @@ FLOORS = [
         "publication",
         "report",
         "show",
+        "grid",
         "comparison",
         "run_folder",
         "scoring",

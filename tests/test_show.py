@@ -10,7 +10,18 @@ from rich.console import Console
 from distillkit.artifact import Artifact, Manifest
 from distillkit.errors import MissingError
 from distillkit.run_folder import RunFolder, RunRecord
-from distillkit.show import describe, funnel, gamma_text, grids, markdown, render, score_text, scores_of
+from distillkit.show import (
+    describe,
+    funnel,
+    gamma_text,
+    grids,
+    markdown,
+    render,
+    sampling_grid,
+    sampling_of,
+    score_text,
+    scores_of,
+)
 from distillkit.store import Store
 
 SCHEMA = pa.schema([("id", pa.string())])
@@ -243,3 +254,18 @@ def test_gamma_of_no_gap_in_words() -> None:
 def test_no_run_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no run there"):
         describe(tmp_path, tmp_path)
+
+
+def test_sampling_that_stops_early_says_what_it_asked_and_what_it_cost(tmp_path: Path) -> None:
+    stopped = {"enough": 3, "hopeless": 1}
+    summary = {"traces": 9, "completion_tokens": 1200, "asked": 9, "right": 3, "stopped": stopped}
+    until = seal(Store(tmp_path), "bought", "sample", "traces", rows=9, summary=summary)
+    plain = seal(
+        Store(tmp_path), "own", "sample", "traces", rows=2, summary={"traces": 2, "completion_tokens": 7}
+    )
+    [told, other] = sampling_of([until, plain])
+    assert (told["asked"], told["right"], told["stopped"], told["cost"]) == (9, 3, stopped, None)
+    assert (other["asked"], other["traces"]) == (None, 2)
+    told["cost"] = 0.0123
+    grid = sampling_grid([told, other])
+    assert grid.rows == [["bought", "9", "33%", "3", "1", "0", "1,200", "0.012"]]

@@ -10,13 +10,12 @@ import yaml
 from distillkit import __version__
 from distillkit.artifact import Artifact
 from distillkit.comparison import differences
+from distillkit.grid import Grid, grid_markdown
 from distillkit.report import template
 from distillkit.report.traces import visible
 from distillkit.show import (
-    Grid,
     funnel_grid,
     gamma_of,
-    grid_markdown,
     opinions,
     score_grid,
     scores_of,

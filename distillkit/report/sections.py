@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distillkit.artifact import Artifact
+from distillkit.grid import Grid
 from distillkit.report import plots
 from distillkit.report.headline import Prediction, benchmarks, metric_name, predictions
 from distillkit.report.material import Curves, Figure, Material, curves_of, points
 from distillkit.report.traces import answers, lengths, visible
-from distillkit.show import Grid, Score, funnel_grid, score_grid, screening_grid, seed_grid
+from distillkit.show import Score, funnel_grid, sampling_grid, score_grid, screening_grid, seed_grid
 from distillkit.stats import BANDS
 
 CURVES: tuple[tuple[str, str, dict[str, str]], ...] = (
@@ -273,6 +274,10 @@ def _funnel(material: Material) -> Iterator[Section]:
         figures.append(material.figure("Traces", "what came in (grey) and stayed (blue)", plots.funnel, rows))
     intro = "No text is thrown away: a dropped row keeps the reason of the first rule that it failed."
     yield Section("funnel", "Funnel: what was dropped, and why", intro, figures, funnel_grid(steps))
+    asked = sampling_grid(material.described["sampling"])
+    if asked.rows:
+        intro = "With until, a problem is asked until it has enough right samples or shows itself hopeless, n times at most."
+        yield Section("sampling", "Sampling: what was asked, and what it cost", intro, grid=asked)
 
 
 def _training(material: Material) -> Iterator[Section]:
