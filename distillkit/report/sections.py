@@ -276,7 +276,9 @@ def _funnel(material: Material) -> Iterator[Section]:
     yield Section("funnel", "Funnel: what was dropped, and why", intro, figures, funnel_grid(steps))
     asked = sampling_grid(material.described["sampling"])
     if asked.rows:
-        intro = "Asking ends where a problem has enough right samples or shows itself hopeless, after n at most."
+        intro = (
+            "Asking ends where a problem has enough right samples or shows itself hopeless, after n at most."
+        )
         yield Section("sampling", "Sampling: what was asked, and what it cost", intro, grid=asked)
 
 
