@@ -71,7 +71,10 @@ def test_show_json(world: Path) -> None:
     found = as_json("show", "curation/1", "--store", world / "store")
     assert {"run", "funnel", "scores", "gamma", "settings", "screening", "timings"} <= set(found)
     assert found["run"]["status"] == "done" and found["run"]["number"] == 1
-    assert all(set(step) == {"stage", "kind", "rows_in", "rows_kept", "rejected"} for step in found["funnel"])
+    every = {"stage", "kind", "rows_in", "rows_kept", "rejected"}
+    assert all(set(step) - {"verdicts"} == every for step in found["funnel"])
+    judged = next(step for step in found["funnel"] if step["stage"] == "judged")
+    assert sum(judged["verdicts"].values()) == judged["rows_kept"]
     kept = next(step for step in found["funnel"] if step["stage"] == "kept")
     assert kept["rows_in"] == 48 and kept["rows_kept"] + sum(kept["rejected"].values()) == 48
     assert [step["cached"] for step in found["timings"]] == [False] * 8
