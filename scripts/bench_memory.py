@@ -9,17 +9,12 @@ lie in a temporary folder (TMPDIR) and take about three times the text.
 
 import argparse
 import json
-import os
 import random
-import subprocess
-import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import NamedTuple
 
-from bench_quickstart import children, resident_mib
+from bench_quickstart import children, resident_mib, watched
 
 SAMPLES = 8
 """Completions per problem."""
@@ -77,30 +72,19 @@ def largest_mib(pid: int) -> float:
 
 def run(recipe: Path, store: Path) -> Peak:
     """One run in processes of its own."""
-    started = time.perf_counter()
-    command = [sys.executable, "-m", "distillkit", "run", str(recipe), "--store", str(store)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"COLUMNS": "120"})
     tree, later = 0.0, 0.0
-    ended = threading.Event()
 
-    def watch() -> None:
+    def look(pid: int) -> None:
         nonlocal tree, later
-        while not ended.wait(0.5):
-            if list(store.glob("artifacts/sample-*")):
-                later = max(later, resident_mib(process.pid))
-            else:
-                tree = max(tree, resident_mib(process.pid))
+        if list(store.glob("artifacts/sample-*")):
+            later = max(later, resident_mib(pid))
+        else:
+            tree = max(tree, resident_mib(pid))
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    status = process.wait()
-    ended.set()
-    watcher.join()
-    if status:
-        raise SystemExit(f"{' '.join(command)}: exit code {status}")
+    seconds = watched(["run", str(recipe), "--store", str(store)], look, every_s=0.5)
     [manifest] = store.glob("artifacts/sample-*/manifest.json")
     stage = json.loads(manifest.read_text())["telemetry"]["peak_memory_mib"]
-    return Peak(time.perf_counter() - started, stage, tree, max(tree, later))
+    return Peak(seconds, stage, tree, max(tree, later))
 
 
 def main() -> None:

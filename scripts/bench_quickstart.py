@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -42,19 +43,17 @@ def resident_mib(pid: int) -> float:
     return total / 1024
 
 
-def timed(*arguments: str) -> tuple[float, float]:
-    """(wall seconds, peak MiB) of one command."""
+def watched(arguments: Sequence[str], look: Callable[[int], None], every_s: float = 0.1) -> float:
+    """Wall seconds of one command, while `look` sees its process id now and then; ends this script where it fails."""
     started = time.perf_counter()
     process = subprocess.Popen(
         [*COMMAND, *arguments], stdout=subprocess.DEVNULL, env=os.environ | {"COLUMNS": "120"}
     )
-    peak = 0.0
     ended = threading.Event()
 
     def watch() -> None:
-        nonlocal peak
-        while not ended.wait(0.1):
-            peak = max(peak, resident_mib(process.pid))
+        while not ended.wait(every_s):
+            look(process.pid)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -63,7 +62,14 @@ def timed(*arguments: str) -> tuple[float, float]:
     watcher.join()
     if status:
         raise SystemExit(f"{' '.join(arguments)}: exit code {status}")
-    return time.perf_counter() - started, peak
+    return time.perf_counter() - started
+
+
+def timed(*arguments: str) -> tuple[float, float]:
+    """(wall seconds, peak MiB) of one command."""
+    sizes = [0.0]
+    seconds = watched(arguments, lambda pid: sizes.append(resident_mib(pid)))
+    return seconds, max(sizes)
 
 
 def main() -> None:
