@@ -5,14 +5,13 @@ that came out. Downstream keys on content, so that a stage rebuilt with equal ou
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillkit.errors import StageError
+from distillkit.errors import MissingError, StageError
 from distillkit.spec import canonical, digest, file_digest
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ Counts = dict[str, dict[str, int]]
 """group -> name -> n, e.g. {"rejected": {"wrong": 12}}"""
 MANIFEST = "manifest.json"
 FORMAT = 1
+STREAMED_ROWS = 256
+"""Rows that `stream` turns into Python objects at a time."""
 _MODULUS = 2**256
 
 
@@ -102,15 +103,28 @@ class Artifact:
         """
         import pyarrow.parquet as pq
 
-        entry = self.manifest.tables[table][shard]
-        try:
-            data = (self.path / entry.file).read_bytes()
-        except OSError:
-            raise self.corrupt(entry.file, "is missing") from None
-        if hashlib.blake2b(data, digest_size=32).hexdigest() != entry.digest:
-            raise self.corrupt(entry.file, "has other bytes than were sealed")
         # not read_table, which imports pyarrow.dataset and pandas: half a second per process
-        return pq.ParquetFile(io.BytesIO(data)).read(columns=columns)
+        return pq.ParquetFile(self._checked(shard, table)).read(columns=columns)
+
+    def stream(self, shard: int, table: str = "rows", columns: Sequence[str] | None = None) -> Iterator[Row]:
+        """The rows of one shard by ascending id, a row group in memory at a time; raises what `read` raises."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self._checked(shard, table)) as file:
+            for batch in file.iter_batches(STREAMED_ROWS, columns=columns):
+                yield from batch.to_pylist()
+
+    def _checked(self, shard: int, table: str) -> Path:
+        """A shard's file whose bytes are those that were sealed."""
+        entry = self.manifest.tables[table][shard]
+        file = self.path / entry.file
+        try:
+            same = file_digest(file) == entry.digest
+        except MissingError:
+            raise self.corrupt(entry.file, "is missing") from None
+        if not same:
+            raise self.corrupt(entry.file, "has other bytes than were sealed")
+        return file
 
     def schema(self, table: str = "rows") -> "pa.Schema":
         """Schema of a table; without columns where it has no shard. Raises StageError for a damaged one."""
@@ -165,10 +179,15 @@ def add_contents(contents: Sequence[str]) -> str:
     return f"{sum(int(content, 16) for content in contents) % _MODULUS:064x}"
 
 
+def problem_in(row_id: str) -> str:
+    """Id of the problem that a row belongs to: what a trace's id begins with, all of a problem's."""
+    return row_id.split("/", 1)[0]
+
+
 def shard_of(row_id: str, shards: int) -> int:
-    """Shard of a row: all traces of a problem are together (a trace id begins with its problem's id)."""
-    problem = row_id.split("/", 1)[0]
-    return int.from_bytes(hashlib.blake2b(problem.encode(), digest_size=8).digest(), "big") % shards
+    """Shard of a row: all traces of a problem are together."""
+    problem = problem_in(row_id).encode()
+    return int.from_bytes(hashlib.blake2b(problem, digest_size=8).digest(), "big") % shards
 
 
 def weights_content(folder: Path) -> str:

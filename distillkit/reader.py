@@ -8,14 +8,20 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from heapq import merge
+from operator import itemgetter
 from typing import Any
 
-from distillkit.artifact import Artifact, Row
+from distillkit.artifact import Artifact, Row, problem_in
 from distillkit.errors import StageError
+from distillkit.shard import characters_of
 from distillkit.store import Store
 from distillkit.trace import JSON_COLUMNS
 
 TEXT_TYPES = ("traces", "problems")
+BATCH_CHARACTERS = 8 * 2**20
+_DROPPED = {"kept": False}
+_id = itemgetter("id")
 
 
 @dataclass(frozen=True)
@@ -77,39 +83,86 @@ class View:
         }
 
     def shard(self, shard: int, *, labels: bool = True, columns: Sequence[str] | None = None) -> list[Row]:
-        """The rows of one shard, sorted by id; label columns are parsed JSON or plain values, null where absent.
+        """The rows of one shard, all at once; else as `stream`."""
+        return list(self.stream(shard, labels=labels, columns=columns))
 
-        columns: those of the text to read, `id` among them; left out, all.
+    def batches(
+        self,
+        shard: int,
+        *,
+        labels: bool = True,
+        columns: Sequence[str] | None = None,
+        characters: int = BATCH_CHARACTERS,
+    ) -> Iterator[list[Row]]:
+        """The rows of one shard in lists of whole problems, each ended by the problem that fills `characters`."""
+        batch: list[Row] = []
+        held = 0
+        for row in self.stream(shard, labels=labels, columns=columns):
+            if held >= characters and problem_in(row["id"]) != problem_in(batch[-1]["id"]):
+                yield batch
+                batch, held = [], 0
+            batch.append(row)
+            held += characters_of(row)
+        if batch:
+            yield batch
+
+    def stream(
+        self, shard: int, *, labels: bool = True, columns: Sequence[str] | None = None
+    ) -> Iterator[Row]:
+        """The rows of one shard by ascending id; label columns are parsed JSON or plain values, null where absent.
+
+        No more than a row group of each artifact is in memory. columns: those of the text to read, `id` among
+        them; left out, all.
         """
-        rows = [row for text in self.texts for row in text.read(shard, columns=columns).to_pylist()]
+        rows = merge(*(text.stream(shard, columns=columns) for text in self.texts), key=_id)
         if self.selection is not None:
-            kept = {row["id"]: row for row in self.selection.read(shard).to_pylist() if row["kept"]}
-            rows = [row for row in rows if row["id"] in kept]
-        if labels and self.labels:
-            self._join(rows, shard)
-        return sorted(rows, key=lambda row: str(row["id"]))
+            beside = _Beside(self.selection.stream(shard))
+            rows = (row for row in rows if (beside.row(row["id"]) or _DROPPED)["kept"])
+        return self._joined(rows, shard) if labels and self.labels else rows
 
     def rows(self, *, labels: bool = True) -> Iterator[Row]:
         """All rows, one shard in memory at a time."""
         for shard in range(self.shards):
             yield from self.shard(shard, labels=labels)
 
-    def _join(self, rows: list[Row], shard: int) -> None:
-        bare = self.fields
+    def _joined(self, rows: Iterator[Row], shard: int) -> Iterator[Row]:
+        """The rows with their labels, under the names of `fields`."""
         for artifact in self.labels:
             if artifact.shards() != self.shards:
                 raise StageError(
                     f"{artifact.stage}: has {artifact.shards()} shards, its text {self.shards}; "
                     "run both with one `shards:`"
                 )
-            columns = label_columns(artifact)
-            by_id = {row["id"]: _parsed(row) for row in artifact.read(shard).to_pylist()}
-            for row in rows:
-                found = by_id.get(row["id"], {})
-                for column in columns:
-                    row[f"{artifact.stage}.{column}"] = found.get(column)
-                    if column in bare:
-                        row[column] = found.get(column)
+        named = [
+            (_Beside(artifact.stream(shard)), [(column, self._names(artifact, column)) for column in columns])
+            for artifact in self.labels
+            for columns in [label_columns(artifact)]
+        ]
+        for row in rows:
+            for beside, columns in named:
+                found = beside.row(row["id"]) or {}
+                for column, names in columns:
+                    row |= dict.fromkeys(names, _parsed(column, found.get(column)))
+            yield row
+
+    def _names(self, artifact: Artifact, column: str) -> list[str]:
+        """What a label column is called in a row."""
+        bare = self.fields.get(column) == artifact.stage
+        return [f"{artifact.stage}.{column}", *([column] if bare else [])]
+
+
+class _Beside:
+    """Rows by ascending id, looked up by ascending id."""
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self._rows = rows
+        self._at = next(rows, None)
+
+    def row(self, wanted: str) -> Row | None:
+        """The row of an id, None where there is none; ids may repeat but not go back."""
+        while self._at is not None and self._at["id"] < wanted:
+            self._at = next(self._rows, None)
+        return self._at if self._at is not None and self._at["id"] == wanted else None
 
 
 def label_columns(artifact: Artifact) -> list[str]:
@@ -122,8 +175,8 @@ def columns_of(artifact: Artifact) -> list[str]:
     return list(artifact.schema().names)
 
 
-def _parsed(row: Row) -> Row:
-    return {k: json.loads(v) if k in JSON_COLUMNS and isinstance(v, str) else v for k, v in row.items()}
+def _parsed(column: str, value: Any) -> Any:
+    return json.loads(value) if column in JSON_COLUMNS and isinstance(value, str) else value
 
 
 def look_up(row: Row, path: str) -> Any:

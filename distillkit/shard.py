@@ -81,7 +81,7 @@ def _row_groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
     characters = 0
     for row in rows:
         group.append(row)
-        characters += sum(map(_characters, row.values()))
+        characters += characters_of(row)
         if characters >= GROUP_CHARACTERS or len(group) == GROUP_ROWS:
             yield group
             group, characters = [], 0
@@ -89,13 +89,13 @@ def _row_groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield group
 
 
-def _characters(value: Any) -> int:
+def characters_of(value: Any) -> int:
     """Roughly what a value takes, in characters of text."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):
-        return sum(map(_characters, value.values()))
-    return sum(map(_characters, value)) if isinstance(value, list) else 8
+        return sum(map(characters_of, value.values()))
+    return sum(map(characters_of, value)) if isinstance(value, list) else 8
 
 
 def is_intact(file: Path) -> bool:

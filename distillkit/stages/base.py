@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from distillkit.artifact import Artifact, Counts, Manifest, Model, Row, shard_of
+from distillkit.artifact import Artifact, Manifest, Model, Row, shard_of
 from distillkit.cluster import Replicas
-from distillkit.durable import link_or_copy
 from distillkit.errors import StageError
 from distillkit.events import Progress, silent
 from distillkit.executor import Executor, Inline
 from distillkit.reader import View
-from distillkit.spec import EXECUTION, Execution, Strict, digest, identity
+from distillkit.spec import EXECUTION, Execution, Strict
 from distillkit.store import Store, Writer
-from distillkit.trace import Problem, Trace, problem_of, trace_of
+from distillkit.trace import Problem, problem_of
 from distillkit.verifiers import AnyVerifier
 
 if TYPE_CHECKING:
@@ -179,87 +178,6 @@ class Stage(Strict):
             for mark in info.metadata
             if isinstance(mark, Wire)
         }
-
-
-class Labeler(Stage):
-    """A stage that writes labels row by row, shard by shard beside the text; drops nothing.
-
-    A labelled shard is kept store-wide by (identity, input shard), so that a dataset grows without being
-    labelled again.
-    """
-
-    MAKES: ClassVar[str] = LABELS
-    PARALLEL: ClassVar[bool] = True
-    """Whether shards may run in several processes (not where the stage has workers of its own)."""
-
-    input: Annotated[str | None, Wire((TRACES, SELECTION))] = None
-    """Stage whose traces are labelled; left out: the nearest earlier one."""
-
-    def label_schema(self) -> "pa.Schema":
-        """Arrow schema of the labels; the first column is `id`."""
-        raise NotImplementedError
-
-    def label(self, traces: list[Trace], verifiers: dict[str, AnyVerifier]) -> list[Row]:
-        """One row of labels per trace, in order; gets all traces of a problem together."""
-        raise NotImplementedError
-
-    def counts(self, labels: list[Row]) -> Counts:
-        """What the manifest counts of a shard's labels."""
-        return {}
-
-    def lasting(self, labels: list[Row]) -> bool:
-        """Whether a shard's labels may be taken again by another run: not where the machine's load decided one."""
-        return True
-
-    def run(self, job: Job) -> None:
-        view = job.view()
-        job.out.rows_in = view.count
-        tasks = [
-            ShardTask(self, view, shard, job.verifiers, job.out, job.store.root / "labels")
-            for shard in range(view.shards)
-            if not job.out.has(shard)
-        ]
-        executor = job.executor if self.PARALLEL else Inline()
-        done = sum(1 for shard in range(view.shards) if job.out.has(shard))
-        for _ in executor.map(label_shard, tasks):
-            done += 1
-            job.progress(done, view.shards, unit="shards")
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """One shard to label: picklable, so that any executor can take it."""
-
-    stage: Labeler
-    view: View
-    shard: int
-    verifiers: dict[str, AnyVerifier]
-    out: Writer
-    cache: Path
-
-    @property
-    def key(self) -> str:
-        """Digest of what decides these labels."""
-        judges = {name: identity(v) for name, v in self.verifiers.items()} if self.stage.JUDGES else {}
-        return digest([self.stage.kind, identity(self.stage), judges, self.view.content(self.shard)])
-
-
-def label_shard(task: ShardTask) -> int:
-    """Label one shard, or link it from the store's cache; returns its rows."""
-    cached = task.cache / task.key[:2] / f"{task.key}.parquet"
-    if cached.exists() and task.out.link(task.shard, cached):
-        return 0
-    traces = [trace_of(row) for row in task.view.shard(task.shard, labels=False)]
-    labels = task.stage.label(traces, task.verifiers)
-    rows = [{"id": trace.id, **label} for trace, label in zip(traces, labels, strict=True)]
-    shard = task.out.write(task.shard, rows, task.stage.label_schema(), counts=task.stage.counts(labels))
-    if not task.stage.lasting(labels):
-        return len(rows)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cached.with_suffix(f".{task.shard}.part")
-    link_or_copy(task.out.path / shard.file, temporary)
-    temporary.replace(cached)
-    return len(rows)
 
 
 def write_shards(job: Job, rows: Iterator[Row] | list[Row], schema: "pa.Schema", table: str = "rows") -> int:

@@ -15,7 +15,7 @@ from distillkit.measures.readability import Readability
 from distillkit.measures.reflection import Reflection
 from distillkit.measures.repetition import Repetition
 from distillkit.spec import canonical
-from distillkit.stages.base import Labeler
+from distillkit.stages.labeler import Labeler
 from distillkit.trace import Trace
 from distillkit.verifiers import AnyVerifier
 

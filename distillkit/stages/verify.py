@@ -13,8 +13,10 @@ from pydantic import Field
 
 from distillkit.artifact import Counts, Manifest, Row
 from distillkit.errors import RecipeError, StageError
-from distillkit.spec import EXECUTION, canonical
-from distillkit.stages.base import Job, Labeler
+from distillkit.reader import BATCH_CHARACTERS
+from distillkit.spec import EXECUTION, canonical, identity
+from distillkit.stages.base import Job
+from distillkit.stages.labeler import Given, Labeler
 from distillkit.trace import BLAMELESS, Trace, Verdict
 from distillkit.verifiers import AnyVerifier
 from distillkit.verifiers.base import learned_by
@@ -46,6 +48,7 @@ class Verify(Labeler):
     VERSION: ClassVar[int] = 2
     JUDGES: ClassVar[bool] = True
     PARALLEL: ClassVar[bool] = False  # verifiers have workers of their own
+    BATCH: ClassVar[int] = 8 * BATCH_CHARACTERS  # they wait for a batch's slowest
 
     kind: Literal["verify"] = "verify"
     max_unjudged: Annotated[float, Field(ge=0, le=1), EXECUTION] = 0.05
@@ -94,8 +97,11 @@ class Verify(Labeler):
                 f"{failed:,} of {job.out.rows_in:,} traces hold no completion (the engine failed): no score"
             )
 
-    def label(self, traces: list[Trace], verifiers: dict[str, AnyVerifier]) -> list[Row]:
-        verdicts = judge(traces, verifiers)
+    def given(self, job: Job) -> Given:
+        return Given(job.verifiers, {domain: identity(each) for domain, each in job.verifiers.items()})
+
+    def label(self, traces: list[Trace], given: dict[str, AnyVerifier]) -> list[Row]:
+        verdicts = judge(traces, given)
         groups: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
         for trace, verdict in zip(traces, verdicts, strict=True):
             groups[trace.problem_id, trace.origin].append(verdict)
