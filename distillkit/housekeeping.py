@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,21 @@ def collect(store: Path, *, remove: bool) -> list[str]:
     for path in _below(store / "work"):
         if path.is_dir() and _free(path.with_name(f"{path.name}.lock")):
             lines.append(_dispose(path, remove))
+    kept = [path for path in _below(store / "artifacts") if path.name in used]
+    lines += _forget_labels(store / "labels", kept, remove)
     return lines or ["nothing to remove"]
+
+
+def _forget_labels(cache: Path, kept: Iterable[Path], remove: bool) -> list[str]:
+    """Cached labels that no artifact to keep has; one that has them shares the file with the cache."""
+    shared = {file.stat().st_ino for folder in kept for file in folder.glob("tables/*/*.parquet")}
+    loose = [path for path in cache.glob("*/*.parquet") if path.stat().st_ino not in shared]
+    freed = sum(path.stat().st_size for path in loose) / 2**20
+    for path in loose if remove else []:
+        path.unlink()
+        path.with_suffix(".json").unlink(missing_ok=True)
+    done = "removed" if remove else "would remove"
+    return [f"{done} {len(loose)} shards of labels in {cache} ({freed:.1f} MiB)"] if loose else []
 
 
 def _require(store: Path) -> None:

@@ -121,9 +121,9 @@ class View:
         return self._joined(rows, shard) if labels and self.labels else rows
 
     def rows(self, *, labels: bool = True) -> Iterator[Row]:
-        """All rows, one shard in memory at a time."""
+        """All rows, shard by shard."""
         for shard in range(self.shards):
-            yield from self.shard(shard, labels=labels)
+            yield from self.stream(shard, labels=labels)
 
     def _joined(self, rows: Iterator[Row], shard: int) -> Iterator[Row]:
         """The rows with their labels, under the names of `fields`."""

@@ -90,3 +90,15 @@ def test_gc_on_the_command_line_asks_for_yes(ran: Path) -> None:
     (store / "runs" / "curation" / "2" / "run.json").unlink()
     assert distillkit("gc", "--store", store).out.count("would remove") == 3
     assert distillkit("gc", "--store", store, "--yes").out.count("removed") == 3
+
+
+def test_cached_labels_go_with_the_artifacts_that_have_them(ran: Path) -> None:
+    store = ran / "store"
+    kept = {path.name for path in (store / "labels").glob("*/*.parquet")}
+    for run in ("1", "2"):
+        (store / "runs" / "curation" / run / "run.json").unlink()
+    told = collect(store, remove=False)[-1]
+    assert kept and f"would remove {len(kept)} shards of labels" in told
+    assert collect(store, remove=True)[-1] == told.removeprefix("would ").replace("remove", "removed", 1)
+    assert not list((store / "labels").glob("*/*.parquet"))
+    assert distillkit("run", ran / "curation.yaml", "--store", store).code == 0

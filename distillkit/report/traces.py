@@ -109,7 +109,7 @@ def _labels(material: Material, text: Artifact) -> list[Artifact]:
 
 def _verdicts(view: View) -> dict[str, str]:
     """Trace id -> the verifier's reason, where no stage has selected yet."""
-    rows = (row for shard in range(view.shards) for row in view.shard(shard, columns=["id"]))
+    rows = (row for shard in range(view.shards) for row in view.stream(shard, columns=["id"]))
     return {row["id"]: row.get("reason") or SAMPLED for row in rows}
 
 
@@ -140,7 +140,7 @@ def _problem(id: str) -> str:
 def _rows(view: View, ids: Collection[str]) -> Iterator[Row]:
     everything = View(view.texts, view.labels)
     for shard in sorted({shard_of(id, view.shards) for id in ids}):
-        yield from (row for row in everything.shard(shard) if row["id"] in ids)
+        yield from (row for row in everything.stream(shard) if row["id"] in ids)
 
 
 def shown(row: Row) -> dict[str, Any]:
