@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distillkit.artifact import Artifact
+from distillkit.artifact import MANIFEST, Artifact
 from distillkit.durable import write_text
 from distillkit.errors import MissingError
+from distillkit.store import Store
 
 RECORD = "run.json"
 
@@ -148,3 +149,23 @@ def find_run(store: Path, name: str | None) -> Path:
     if not found:
         raise MissingError(f"{name or runs}: no run there; `distillkit ls` lists runs")
     return max(found, key=lambda path: (path / RECORD).stat().st_mtime)
+
+
+def find_artifact(store: Store, name: str) -> Artifact:
+    """The artifact that a person means: `RUN/STAGE` (a run as `find_run` takes it), its folder, or that folder's name.
+
+    Raises:
+        MissingError: there is none.
+        StageError: it is corrupt.
+    """
+    folder = store.artifacts / Path(name).name
+    if folder in (store.artifacts / name, Path(name).resolve()) and (folder / MANIFEST).exists():
+        return store.open(folder.name)
+    run, _, stage = name.rpartition("/")
+    record = load_record(find_run(store.root, run or None))
+    made = {each["name"]: each["artifact"] for each in record.stages}
+    if stage not in made:
+        raise MissingError(
+            f"{name}: run {record.recipe}/{record.number} has no stage {stage!r}; it has {', '.join(made) or 'none'}"
+        )
+    return store.open(made[stage], stage)

@@ -1,0 +1,257 @@
+"""What changed between two versions of a dataset: rows, why rows were dropped, tokens and domains.
+
+A version is an artifact of the store or a published folder, here or on the Hub. Rows are matched by id; files that
+are equal on both sides are not opened where their sums are known, and so not fetched.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from xxhash import xxh3_128
+
+from distillkit.artifact import Row
+from distillkit.grid import Grid, rich_table
+from distillkit.spec import canonical
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+KEPT, ABSENT = "kept", "absent"
+"""What becomes of a row besides being dropped for a reason."""
+EXAMPLES = 10
+"""Ids that are named of each kind of change."""
+COMPARED = 1000
+"""Changed rows whose columns are compared: enough to say which."""
+
+
+@dataclass
+class Sums:
+    """Rows, their completion tokens (where counted) and their domains."""
+
+    rows: int = 0
+    tokens: int = 0
+    domains: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def over(cls, rows: Iterable[Row]) -> "Sums":
+        """Those of some rows."""
+        found = cls()
+        for row in rows:
+            found.add(row)
+        return found
+
+    def add(self, row: Row) -> None:
+        """Count a row, too."""
+        self.rows += 1
+        self.tokens += row.get("completion_tokens") or 0
+        if row.get("domain"):
+            self.domains[row["domain"]] += 1
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(self.rows + other.rows, self.tokens + other.tokens, self.domains + other.domains)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a version: one shard or file."""
+
+    digest: str
+    """Parts of equal digests hold equal rows."""
+    rows: Callable[[], Iterator[Row]]
+    """Its rows; `id` and whatever else makes a row what it is."""
+    sums: Callable[[], Sums]
+
+
+@dataclass(frozen=True)
+class Version:
+    """One side of a comparison."""
+
+    name: str
+    parts: Sequence[Part]
+    dropped: Callable[[], dict[str, str]] = dict
+    """Id -> reason of the rows that were dropped, where the version knows."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What `compare` found.
+
+    rows_same, ...: numbers of ids; columns: name -> changed rows that differ there (of the first `COMPARED`).
+    moved: (fate before, fate after) -> rows; a fate is KEPT, ABSENT or a reason.
+    """
+
+    names: tuple[str, str]
+    sums: tuple[Sums, Sums]
+    same: int
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+    columns: Counter[str]
+    moved: Counter[tuple[str, str]]
+    parts_same: int
+    parts_read: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable JSON form: counts, and the first ids of each kind."""
+        sides = [
+            {
+                "name": name,
+                "rows": sums.rows,
+                "tokens": sums.tokens,
+                "domains": dict(sorted(sums.domains.items())),
+            }
+            for name, sums in zip(self.names, self.sums, strict=True)
+        ]
+        kinds = {"added": self.added, "removed": self.removed, "changed": self.changed}
+        return {
+            "before": sides[0],
+            "after": sides[1],
+            "rows": {"same": self.same, **{kind: len(ids) for kind, ids in kinds.items()}},
+            "columns": dict(self.columns.most_common()),
+            "moved": [{"from": a, "to": b, "rows": n} for (a, b), n in self.moved.most_common()],
+            "examples": {kind: ids[:EXAMPLES] for kind, ids in kinds.items()},
+            "parts": {"same": self.parts_same, "read": self.parts_read},
+        }
+
+
+def compare(before: Version, after: Version) -> Difference:
+    """What changed from one version to the other."""
+    shared = Counter(part.digest for part in before.parts) & Counter(part.digest for part in after.parts)
+    old, old_same = _split(before.parts, shared)
+    new, new_same = _split(after.parts, shared)
+    common = sum((part.sums() for part in old_same), Sums())
+    states, old_sums = _states(old)
+    added, changed, same, new_sums = list[str](), list[str](), 0, Sums()
+    for part in new:
+        for row in part.rows():
+            new_sums.add(row)
+            state = states.pop(row["id"], None)
+            if state is None:
+                added.append(row["id"])
+            elif state == _state(row):
+                same += 1
+            else:
+                changed.append(row["id"])
+    removed = list(states)
+    return Difference(
+        names=(before.name, after.name),
+        sums=(common + old_sums, common + new_sums),
+        same=common.rows + same,
+        added=sorted(added),
+        removed=sorted(removed),
+        changed=sorted(changed),
+        columns=_columns(old, new, sorted(changed)[:COMPARED]),
+        moved=_moved(before, after, added, removed),
+        parts_same=len(new_same),
+        parts_read=len(old) + len(new),
+    )
+
+
+def _split(parts: Sequence[Part], shared: Counter[str]) -> tuple[list[Part], list[Part]]:
+    """The parts that the other side has not, and those that it has."""
+    left = Counter(shared)
+    own, same = [], []
+    for part in parts:
+        if left[part.digest] > 0:
+            left[part.digest] -= 1
+            same.append(part)
+        else:
+            own.append(part)
+    return own, same
+
+
+def _states(parts: Sequence[Part]) -> tuple[dict[str, bytes], Sums]:
+    states: dict[str, bytes] = {}
+    sums = Sums()
+    for part in parts:
+        for row in part.rows():
+            states[row["id"]] = _state(row)
+            sums.add(row)
+    return states, sums
+
+
+def _state(row: Row) -> bytes:
+    """16 bytes over everything that a row says."""
+    state = xxh3_128()
+    for name in sorted(row):
+        if name != "telemetry":
+            value = row[name]
+            data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else canonical(value)
+            state.update(f"{name}:{type(value).__name__}:{len(data)}:".encode())
+            state.update(data)
+    return state.digest()
+
+
+def _columns(old: Sequence[Part], new: Sequence[Part], ids: Sequence[str]) -> Counter[str]:
+    """Column -> rows among `ids` that differ there; a column that one side lacks counts."""
+    wanted = set(ids)
+    if not wanted:
+        return Counter()
+    earlier = {row["id"]: row for part in old for row in part.rows() if row["id"] in wanted}
+    found: Counter[str] = Counter()
+    for part in new:
+        for row in part.rows():
+            if row["id"] in wanted:
+                before = earlier[row["id"]]
+                found.update(
+                    name
+                    for name in sorted(before.keys() | row.keys() - {"telemetry"})
+                    if name not in before or name not in row or before[name] != row[name]
+                )
+    return found
+
+
+def _moved(
+    before: Version, after: Version, added: Sequence[str], removed: Sequence[str]
+) -> Counter[tuple[str, str]]:
+    """(fate before, fate after) -> rows whose fate is another one."""
+    old, new = before.dropped(), after.dropped()
+    came, went = set(added), set(removed)
+    moved: Counter[tuple[str, str]] = Counter()
+    for id in old.keys() | new.keys() | came | went:
+        was = old.get(id) or (KEPT if id in went else ABSENT)
+        became = new.get(id) or (KEPT if id in came else ABSENT)
+        if was != became:
+            moved[was, became] += 1
+    return moved
+
+
+def render(difference: Difference) -> "RenderableType":
+    """Tables for a terminal."""
+    from rich.console import Group
+    from rich.text import Text
+
+    told = difference.as_json()
+    notes = [f"{kind}, e.g. {', '.join(ids)}" for kind, ids in told["examples"].items() if ids]
+    parts = told["parts"]
+    notes.append(f"{parts['same']:,} files are equal; {parts['read']:,} were read")
+    return Group(*(rich_table(grid) for grid in grids(told) if grid.rows), *(Text(note) for note in notes))
+
+
+def grids(told: dict[str, Any]) -> list[Grid]:
+    """What `Difference.as_json` tells, as tables: rows, fates that moved, columns, sums."""
+    before, after = told["before"], told["after"]
+    rows = [[kind, f"{n:,}"] for kind, n in told["rows"].items()]
+    fates = [[each["from"], each["to"], f"{each['rows']:,}"] for each in told["moved"]]
+    columns = [[name, f"{n:,}"] for name, n in told["columns"].items()]
+    domains = sorted(before["domains"].keys() | after["domains"].keys())
+    sums = [
+        _shift("rows", before["rows"], after["rows"]),
+        _shift("tokens", before["tokens"], after["tokens"]),
+    ]
+    sums += [
+        _shift(f"domain {each}", before["domains"].get(each, 0), after["domains"].get(each, 0))
+        for each in domains
+    ]
+    return [
+        Grid(f"{before['name']} -> {after['name']}", ["rows", ""], rows),
+        Grid("rows that went another way", ["from", "to", "rows"], fates, left=2),
+        Grid("what changed in changed rows", ["column", "rows"], columns),
+        Grid("sums", ["", "before", "after", "shift"], sums),
+    ]
+
+
+def _shift(name: str, before: int, after: int) -> list[str]:
+    return [name, f"{before:,}", f"{after:,}", f"{after - before:+,}"]
