@@ -15,20 +15,24 @@ from typing import Any
 from distillkit.artifact import Artifact, Manifest, Row
 from distillkit.document import Place, assign
 from distillkit.errors import MissingError, RecipeError, StageError
+from distillkit.lock import Lock
 from distillkit.recipe import validated
+from distillkit.runner import external_benchmark
 from distillkit.spec import canonical, digest
 from distillkit.stages import AnyStage
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Input, Job, write_shards
+from distillkit.stages.decontaminate import Decontaminate
 from distillkit.store import Store
 from distillkit.text import split_think
 from distillkit.trace import JSON_COLUMNS, Message, Trace, problem_id, to_row, trace_schema
 from distillkit.verifiers import AnyVerifier
+from distillkit.wiring import check_benchmark
 
-APPLICABLE = ("verify", "measure", "dedup", "filter", "select")
+APPLICABLE = ("verify", "measure", "dedup", "decontaminate", "filter", "select")
 NEEDED = ("prompt", "completion")
 LABEL_COLUMNS = (
     "score", "reason", "answer", "verdicts", "problem_n", "problem_pass_rate",
-    "measures", "cluster", "duplicate", "similarity", "leak",
+    "measures", "cluster", "duplicate", "similarity", "leak", "leak_weak",
 )  # fmt: skip
 TEXTS, COUNTS = ("source", "language", "finish_reason", "model"), ("prompt_tokens", "completion_tokens")
 """Further columns that a stage may read, where they hold text and whole numbers."""
@@ -207,6 +211,8 @@ def _run(stage: AnyStage, verifiers: dict[str, AnyVerifier], file: _File, store:
     """Labels by row number."""
     text = _sealed(store, "traces", TRACES, [to_row(trace) for trace in file.traces.values()], trace_schema())
     inputs = {"input": [_input(text)], "labels": []}
+    if isinstance(stage, Decontaminate):
+        inputs["against"] = _benchmarks(stage)
     present = _present_labels(file)
     if present is not None:
         inputs["labels"] = [_input(_sealed(store, "file", LABELS, *present))]
@@ -221,6 +227,14 @@ def _run(stage: AnyStage, verifiers: dict[str, AnyVerifier], file: _File, store:
         made = store.seal(writer, draft)
     found = {row.pop("id"): row for row in made.rows()}
     return {index: found[trace.id] for index, trace in file.traces.items() if trace.id in found}
+
+
+def _benchmarks(stage: Decontaminate) -> list[Input]:
+    """The built-in benchmarks that it names, as the Hub has them now."""
+    names = [each for each in stage.against if isinstance(each, str)]
+    for name in names:
+        check_benchmark(name, "apply decontaminate: against")
+    return [external_benchmark(name, Lock(None)) for name in names]
 
 
 def _present_labels(file: _File) -> tuple[list[Row], Any] | None:

@@ -19,7 +19,7 @@ from distillkit.errors import RecipeError
 from distillkit.events import Events
 from distillkit.lock import Lock
 from distillkit.recipe import Recipe
-from distillkit.runner import Run, pin, placed
+from distillkit.runner import Run, pin, placed, reach
 from distillkit.sampling import Sampling
 from distillkit.sampling.jury import judge_of
 from distillkit.stages import AnyStage
@@ -28,6 +28,7 @@ from distillkit.stages.grpo import Grpo
 from distillkit.stages.problems import Problems
 from distillkit.stages.sample import Sample
 from distillkit.stages.sft import Sft
+from distillkit.stages.traces import Traces
 from distillkit.store import Store, Writer
 from distillkit.trace import Problem, problem_of
 from distillkit.training.run import built
@@ -108,6 +109,8 @@ def _domains(step: Step, steps: list[Step]) -> set[str]:
     stage = step.stage
     if isinstance(stage, Problems):
         return set() if stage.columns.domain is not None else {stage.domain or stage.toy or "math"}
+    if isinstance(stage, Traces):
+        return stage.domains()
     below = [each for each in steps for names in step.wires.values() if each.name in names]
     return {domain for each in below for domain in _domains(each, steps)}
 
@@ -127,12 +130,15 @@ def _foreign(stage: AnyStage) -> list[str]:
 
 
 def check_online(recipe: Recipe, path: Path, finding: Finding) -> None:
-    """Resolve every Hub name to its commit and write the lock.
+    """Resolve every Hub name to its commit, write the lock, and ask where the recipe pushes.
 
-    Raises MissingError for a repository that is not there, gated or out of reach.
+    Raises MissingError for a repository that is not there, gated or out of reach, RecipeError for one that may not be
+    pushed to as declared.
     """
     lock = Lock(path.with_suffix(".lock"))
-    pin(resolve(recipe), lock)
+    steps = resolve(recipe)
+    pin(steps, lock)
+    reach(recipe, steps)
     finding.commits = dict(lock.commits)
 
 
@@ -150,6 +156,7 @@ def check_data(recipe: Recipe, path: Path, store: Path, finding: Finding, *, tru
         inputs = run.inputs(step)
         request = run.request(step, inputs)
         artifact = run.store.find(step.stage.kind, request) or run.build(step, inputs, request)
+        run.done[step.name] = artifact
         _try_golds(step.name, artifact, recipe.verifiers, finding, trust=trust)
 
 

@@ -173,13 +173,53 @@ def plan(recipe: Path, sets: tuple[str, ...], store: Path, as_json: bool) -> Non
 @click.argument("run", required=False)
 @STORE
 @AS_JSON
-def show(run: str | None, store: Path, as_json: bool) -> None:
-    """Funnel and scores of a run (a folder, RECIPE or RECIPE/N; default: the latest)."""
+@click.option("--rejected", metavar="REASON", help="Traces that were rejected for a reason; all: for any.")
+@click.option("--trace", metavar="ID", help="One trace, whole.")
+@click.option("--rules", is_flag=True, help="Count a filter again, with what --set and --rule change.")
+@click.option("--stage", metavar="NAME", help="With --rejected, --rules: of this stage only.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=5, show_default=True, help="With --rejected: traces."
+)
+@click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="With --rules: kept.rules.REASON.min=0.95."
+)
+@click.option("--rule", "more", multiple=True, metavar="YAML", help="With --rules: one rule more.")
+def show(
+    run: str | None,
+    store: Path,
+    as_json: bool,
+    rejected: str | None,
+    trace: str | None,
+    rules: bool,
+    stage: str | None,
+    limit: int,
+    sets: tuple[str, ...],
+    more: tuple[str, ...],
+) -> None:
+    """Funnel and scores of a run (a folder, RECIPE or RECIPE/N; default: the latest); or its traces, or its rules."""
+    from distillkit import show as shown
     from distillkit.run_folder import find_run
-    from distillkit.show import describe, render
 
-    described = describe(find_run(store, run), store)
-    _print(described, as_json, lambda: render(described))
+    if sum([rejected is not None, trace is not None, rules]) > 1:
+        raise RecipeError("--rejected, --trace and --rules: give one of them")
+    if (sets or more) and not rules:
+        raise RecipeError("--set and --rule: they change what --rules counts; give that, too")
+    path = find_run(store, run)
+    if rules:
+        from distillkit.recount import recount
+        from distillkit.recount import render as render_counts
+
+        counted = recount(path, store, stage, sets, more)
+        _print(counted, as_json, lambda: render_counts(counted))
+    elif rejected is not None:
+        traces = shown.find_rejected(path, store, rejected, stage, limit)
+        _print(traces, as_json, lambda: shown.render_rejected(traces))
+    elif trace is not None:
+        told = shown.find_trace(path, store, trace)
+        _print(told, as_json, lambda: shown.render_one(told))
+    else:
+        described = shown.describe(path, store)
+        _print(described, as_json, lambda: shown.render(described))
 
 
 @cli.command()
@@ -192,6 +232,76 @@ def report(run: str | None, store: Path) -> None:
     from distillkit.store import Store
 
     click.echo(write_report(find_run(store, run), Store(store)))
+
+
+@cli.command()
+@click.argument("before")
+@click.argument("after")
+@STORE
+@AS_JSON
+def diff(before: str, after: str, store: Path, as_json: bool) -> None:
+    """Rows, reasons, tokens and domains that changed between two versions (RUN/STAGE, a folder, NAME@v1.0.0)."""
+    from distillkit.difference import render
+    from distillkit.store import Store
+    from distillkit.version import diff as difference
+
+    found = difference(Store(store), before, after)
+    _print(found.as_json(), as_json, lambda: render(found))
+
+
+@cli.command()
+@click.argument("what")
+@click.argument("repository")
+@STORE
+@click.option("--tag", metavar="v1.0.0", help="Its semantic version; left out: that of the published stage.")
+@click.option("--public", is_flag=True, help="Into a public repository; left out: a private one.")
+@click.option("--replace", is_flag=True, help="Delete files there that no push made.")
+@click.option("--message", help="Of the commit; left out: name and version.")
+@click.option("--dry-run", is_flag=True, help="Print what would change, and send nothing.")
+def push(
+    what: str,
+    repository: str,
+    store: Path,
+    tag: str | None,
+    public: bool,
+    replace: bool,
+    message: str | None,
+    dry_run: bool,
+) -> None:
+    """Push WHAT (RUN/STAGE, an artifact's or a published folder) to a REPOSITORY on the Hub: one commit, one tag."""
+    from distillkit.live import console
+    from distillkit.release import look, pack, render
+    from distillkit.release import push as push_parcel
+
+    parcel = pack(store, what, repository, tag, public=public, replace=replace, message=message)
+    if dry_run:
+        console().print(render(look(parcel)), soft_wrap=True)
+        return
+    pushed = push_parcel(store, parcel, _warn)
+    if pushed is not None:
+        click.echo(f"{pushed.url}: {repository} {pushed.tag or 'main'} at {pushed.commit}")
+
+
+@cli.command()
+@click.argument("repository", metavar="REPOSITORY[@REVISION]")
+@STORE
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="A folder to keep it in; else the store."
+)
+@click.option("--kind", type=click.Choice(["dataset", "model"]), help="Left out: whichever there is.")
+def pull(repository: str, store: Path, output: Path | None, kind: str | None) -> None:
+    """Fetch a version from the Hub, pinned to its commit and digested again; only what is not here travels."""
+    from distillkit.release import pull as pull_version
+
+    edition, fetched = pull_version(store, repository, kind, output, _warn)
+    click.echo(
+        f"{edition.path}: {edition.name} {edition.version} at {fetched.commit}, "
+        f"{fetched.downloaded_bytes:,} bytes fetched, {fetched.reused_bytes:,} were here"
+    )
+
+
+def _warn(text: str) -> None:
+    click.echo(f"distillkit: {text}", err=True)
 
 
 @cli.command()
@@ -257,7 +367,7 @@ def apply(kind: str, input: Path, output: Path, sets: tuple[str, ...], domain: s
 
 def _print(data: dict[str, Any], as_json: bool, render: Callable[[], Any]) -> None:
     if as_json:
-        click.echo(json.dumps(data, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(data, indent=1))  # ASCII: nothing in it commands a terminal
         return
     from distillkit.live import console
 

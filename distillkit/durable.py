@@ -45,7 +45,13 @@ def parquet_writer(path: Path, schema: "pa.Schema") -> Iterator["pq.ParquetWrite
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         _durable(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd", use_content_defined_chunking=True) as writer,
+        pq.ParquetWriter(
+            temporary,
+            schema,
+            compression="zstd",
+            use_content_defined_chunking=True,
+            write_page_checksum=True,  # what reads single columns checks those
+        ) as writer,
     ):
         yield writer
 

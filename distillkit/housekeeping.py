@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from distillkit.artifact import MANIFEST, load_manifest
+from distillkit.edition import shelves
 from distillkit.errors import MissingError
 from distillkit.run_folder import RECORD, load_record, numbered
 
@@ -72,7 +73,8 @@ def render(listed: dict[str, Any]) -> RenderableType:
 
 
 def collect(store: Path, *, remove: bool) -> list[str]:
-    """One line per artifact that no run refers to and per work folder that no process holds; removes them when told.
+    """One line per artifact that no run refers to, per published version that has neither a tag nor `main`, and per
+    work folder that no process holds; removes them when told.
 
     Raises MissingError where there is no store, or while a run is at work in it: what that one has made is not yet
     written down.
@@ -87,6 +89,7 @@ def collect(store: Path, *, remove: bool) -> list[str]:
     for path in _below(store / "work"):
         if path.is_dir() and _free(path.with_name(f"{path.name}.lock")):
             lines.append(_dispose(path, remove))
+    lines += [_dispose(path, remove) for shelf in shelves(store) for path in shelf.loose()]
     kept = [path for path in _below(store / "artifacts") if path.name in used]
     lines += _forget_labels(store / "labels", kept, remove)
     return lines or ["nothing to remove"]

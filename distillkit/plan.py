@@ -32,6 +32,7 @@ from distillkit.stages.sample import Sample
 from distillkit.stages.screen import Screen
 from distillkit.stages.select import Select
 from distillkit.stages.sft import Sft
+from distillkit.stages.traces import Traces
 from distillkit.store import Store
 from distillkit.wiring import PACKAGED, Step, resolve
 
@@ -142,7 +143,7 @@ class Estimate:
             return self.found[name].manifest.rows_kept
         step = self.steps[name]
         stage = step.stage
-        if isinstance(stage, Problems):
+        if isinstance(stage, Problems | Traces):
             return stage.limit
         if stage.MAKES in (WEIGHTS, SCORES) or not step.wires.get("input"):
             return None

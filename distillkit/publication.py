@@ -3,15 +3,18 @@
 Everything is read from the manifests that lie behind them, so that a card cannot claim what no stage did.
 """
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from distillkit.artifact import Artifact, Row
+from distillkit.edition import MAIN, shelves
 from distillkit.reader import look_up
 from distillkit.show import funnel
 from distillkit.store import Store
@@ -74,26 +77,35 @@ def _models(artifact: Artifact) -> list[dict[str, str]]:
     return artifact.manifest.inputs.get("model") or ([{"name": served}] if served else [])
 
 
+SOURCES = ("hub", "file", "toy", "python")
+"""Keys by which a stage says where its rows come from."""
+
+
 def sources(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
-    """Where the problems came from, as their stages declare it: [{stage, source, rows}]."""
+    """Where problems and bought traces came from, as their stages declare it: [{stage, kind, source, rows, ...}].
+
+    repository, revision: of one on the Hub.
+    """
     found = []
     for artifact in artifacts:
-        if artifact.type == "problems":
+        if artifact.manifest.kind in ("problems", "traces"):
             declared = artifact.manifest.declared
-            named = [
-                f"{key}: {_name(declared[key])}"
-                for key in ("hub", "file", "toy", "python")
-                if declared.get(key)
-            ]
-            rows = artifact.manifest.rows_kept
-            found.append(
-                {"stage": artifact.stage, "source": ", ".join(named) or artifact.stage, "rows": rows}
-            )
+            named = [f"{key}: {_name(declared[key])}" for key in SOURCES if declared.get(key)]
+            repository, _, revision = str(declared.get("hub") or "").partition("@")
+            told = {
+                "stage": artifact.stage,
+                "kind": artifact.manifest.kind,
+                "source": ", ".join(named) or artifact.stage,
+                "rows": artifact.manifest.rows_kept,
+            }
+            found.append(told | ({"repository": repository, "revision": revision} if repository else {}))
     return found
 
 
 def _name(declared: Any) -> str:
-    """What a source goes by: of a function its file."""
+    """What a source goes by: of a function its file, of several files their names."""
+    if isinstance(declared, list):
+        return ", ".join(map(_name, declared))
     return public(declared["file"] if isinstance(declared, dict) else str(declared))
 
 
@@ -133,10 +145,32 @@ def _named_beside(value: Any) -> Any:
     )
 
 
+def recipe_digest(recipe: str) -> str:
+    """sha256 of the recipe as it is published."""
+    return hashlib.sha256(public_recipe(recipe).encode()).hexdigest()
+
+
 def judged(artifacts: Iterable[Artifact]) -> dict[str, Any]:
     """{judges: {domain: kind of verifier}} where verdicts behind the artifacts are a model's opinion, else {}."""
     found = {d: kind for each in artifacts for d, kind in each.manifest.summary.get("judges", {}).items()}
     return {"learned": True, "judges": found} if found else {}
+
+
+def rows_of(trained: Artifact) -> list[dict[str, str]]:
+    """The inputs of a training that are rows of this store."""
+    ends = [end for wire in DATA for end in trained.manifest.inputs.get(wire, [])]
+    return [end for end in ends if end.get("artifact")]
+
+
+def published_as(store: Path, artifacts: Iterable[Artifact]) -> list[dict[str, str]]:
+    """Where artifacts are on the Hub, as this store pushed them: [{name, revision: commit, tag}]."""
+    contents = {artifact.content for artifact in artifacts}
+    return [
+        {"name": shelf.repository, "revision": line["commit"], "tag": line["ref"]}
+        for shelf in shelves(store)
+        for line in shelf.log()
+        if line["content"] in contents and line.get("commit") and line["ref"] != MAIN
+    ]
 
 
 def trainings(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
@@ -173,6 +207,33 @@ def conditions(artifacts: Iterable[Artifact]) -> list[dict[str, str]]:
     return found
 
 
+def selections(store: Store, selection: Artifact) -> list[Artifact]:
+    """A selection and those that it was made from, the earliest first."""
+    return [each for each in lineage(store, selection, DATA) if each.type == "selection"]
+
+
+def decontamination(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
+    """What was looked for in the rows and found: [{stage, against, on, rows, found}] of every search for leaks.
+
+    on: prompt, completion or both; found: benchmark -> rows that share too much with it, kept or not.
+    """
+    return [
+        {
+            "stage": artifact.stage,
+            "against": [_benchmark(each) for each in artifact.manifest.declared["against"]],
+            "on": artifact.manifest.declared["on"],
+            "rows": artifact.manifest.rows_in,
+            "found": artifact.manifest.counts.get("leaks", {}),
+        }
+        for artifact in artifacts
+        if artifact.manifest.kind == "decontaminate"
+    ]
+
+
+def _benchmark(named: Any) -> str:
+    return Path(named["file"]).name if isinstance(named, dict) else str(named)
+
+
 PICKS = (
     ("pass_rate", "share of the problem's traces that are right within {0[0]:g} to {0[1]:g}", "pass_rate"),
     ("unique", "one per cluster of near duplicates", "duplicate"),
@@ -198,28 +259,35 @@ def _test(rule: dict[str, Any]) -> str:
 
 @dataclass
 class Portrait:
-    """Running statistics of the rows of a dataset, gathered while they are written."""
+    """Running statistics of rows, gathered while they are written: shard by shard, then added up."""
 
     rows: int = 0
-    problems: set[str] = field(default_factory=set)
+    problems: int = 0
     tokens: list[int] = field(default_factory=list)
+    """Of each completion whose tokens were counted."""
     domains: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
     """Language that the reasoning is meant to be in -> rows."""
+    models: Counter[str] = field(default_factory=Counter)
+    """Who sampled -> rows, as the rows say."""
     mixed: int = 0
     """Rows with words of two or more languages."""
     measured: int = 0
     """Rows whose languages were measured."""
-    rejected: int = 0
-    """Rejected rows that go along."""
+    example: dict[str, str] = field(default_factory=dict)
+    """{id, prompt, completion} of the row with the smallest id."""
+    _last: str = ""
 
     def add(self, row: Row) -> None:
-        """Count one row of the view, labels joined."""
+        """Count one row of the view, labels joined; rows ascend by id, so that a problem's are together."""
         self.rows += 1
-        self.problems.add(row["problem_id"])
+        self.problems += row["problem_id"] != self._last
+        self._last = row["problem_id"]
         if row["completion_tokens"] is not None:
             self.tokens.append(row["completion_tokens"])
         self.domains[row["domain"]] += 1
+        if row["model"]:
+            self.models[public(row["model"])] += 1
         language = look_up(row, "measures.language") or {}
         self.measured += bool(language)
         self.mixed += bool(language.get("mixed"))
@@ -227,17 +295,35 @@ class Portrait:
         if target and target != "und":
             self.languages[target] += 1
 
+    def as_json(self) -> dict[str, Any]:
+        """Everything of it; `Portrait(**...)` reads it back."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def __add__(self, other: "Portrait") -> "Portrait":
+        """That of both: of rows that share no problem."""
+        return Portrait(
+            self.rows + other.rows,
+            self.problems + other.problems,
+            self.tokens + other.tokens,
+            Counter(self.domains) + Counter(other.domains),
+            Counter(self.languages) + Counter(other.languages),
+            Counter(self.models) + Counter(other.models),
+            self.mixed + other.mixed,
+            self.measured + other.measured,
+            min((each for each in (self.example, other.example) if each), key=_id_of, default={}),
+        )
+
     def facts(self) -> dict[str, Any]:
-        """The statistics as JSON, equal for equal rows in any order."""
+        """The statistics as JSON, equal for equal rows in any sharding."""
         return {
             "rows": self.rows,
-            "problems": len(self.problems),
+            "problems": self.problems,
             "tokens": sum(self.tokens),
             "domains": dict(sorted(self.domains.items())),
             "languages": dict(sorted(self.languages.items())),
+            "models": dict(sorted(self.models.items())),
             "mixed_language": self.mixed if self.measured else None,
             "lengths": self._lengths(),
-            "rejected": self.rejected,
         }
 
     def _lengths(self) -> dict[str, int] | None:
@@ -247,3 +333,7 @@ class Portrait:
             return None
         at = {"median": 0.5, "p95": 0.95, "longest": 1.0}
         return {name: ordered[max(0, math.ceil(share * len(ordered)) - 1)] for name, share in at.items()}
+
+
+def _id_of(example: dict[str, str]) -> str:
+    return example["id"]

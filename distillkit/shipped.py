@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import yaml
+
 from distillkit.errors import MissingError, RecipeError
 
 
@@ -17,11 +19,11 @@ def listing() -> list[str]:
 
 
 def copy(name: str, target: Path | None) -> Path:
-    """Copy a recipe to `target` (default ./NAME.yaml).
+    """Copy a recipe to `target` (default ./NAME.yaml), and the data that it reads to where it looks for them.
 
     Raises:
         MissingError: no recipe of that name ships, or the target cannot be written.
-        RecipeError: the target is there already.
+        RecipeError: the target, or other data in its place, is there already.
     """
     source = folder() / f"{name}.yaml"
     if not source.exists():
@@ -29,16 +31,31 @@ def copy(name: str, target: Path | None) -> Path:
             f"no recipe {name!r} ships; there are {', '.join(p.stem for p in sorted(folder().glob('*.yaml')))}"
         )
     target = target or Path(f"{name}.yaml")
+    data = {target.parent / name: (source.parent / name).read_bytes() for name in _data(source)}
     if target.exists():
         raise RecipeError(f"{target}: is there already; give another place with -o")
+    for path, body in data.items():
+        if path.exists() and path.read_bytes() != body:
+            raise RecipeError(
+                f"{path}: is there already, and is not what the recipe reads; give a place with -o"
+            )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        for path, body in data.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(body)
         target.write_text(source.read_text("utf-8"), "utf-8")
     except OSError as error:
         raise MissingError(
             f"{target}: cannot be written ({error.strerror}); give another place with -o"
         ) from None
     return target
+
+
+def _data(recipe: Path) -> list[str]:
+    """Files beside a recipe that its stages read, by the names that it has for them."""
+    stages = yaml.safe_load(recipe.read_text("utf-8"))["stages"]
+    return [stage["file"] for stage in stages if (recipe.parent / stage.get("file", ".")).is_file()]
 
 
 def _title(path: Path) -> str:

@@ -41,7 +41,8 @@ EXECUTION = Execution()
 CONTENT = Content()
 
 SourceFile = Annotated[str, CONTENT]
-"""Path of a file of the user's (a grader, a template): its bytes are identity, its name is not."""
+"""Path of a file of the user's (a grader, a template): its bytes are identity, its name is not. Where a stage reads
+several, a folder or a pattern: see `files_of`."""
 
 
 def identity(value: Any) -> Any:
@@ -93,7 +94,29 @@ def _holds_file(field: FieldInfo) -> bool:
 
 
 def _file_identity(path: str | None) -> str | None:
-    return None if path is None else file_digest(Path(path))
+    if path is None:
+        return None
+    several = files_of(path)
+    return digest([file_digest(each) for each in several]) if len(several) > 1 else file_digest(Path(path))
+
+
+DATA_ENDINGS = (".parquet", ".jsonl", ".csv", ".json")
+
+
+def files_of(path: str) -> list[Path]:
+    """The file of this path; those that a pattern (`part-*.jsonl`) matches; or the data files of a folder, by name.
+
+    Of a folder those of the first of `DATA_ENDINGS` that it has count, in its `data/` where it has one: so a dataset
+    as `publish` lays it out is its kept rows. Empty where there is nothing.
+    """
+    given = Path(path)
+    if given.is_dir():
+        folder = given / "data" if (given / "data").is_dir() else given
+        found = [sorted(folder.glob(f"*{ending}")) for ending in DATA_ENDINGS]
+        return next(filter(None, found), [])
+    if given.exists() or not set(given.name) & set("*?["):
+        return [given] if given.exists() else []
+    return sorted(each for each in given.parent.glob(given.name) if each.is_file())
 
 
 def canonical(value: Any) -> bytes:

@@ -144,7 +144,9 @@ def problem_id(messages: list[Message], reference: Any) -> str:
     return digest([folded, reference])[:16]
 
 
-JSON_COLUMNS = frozenset({"reference", "extra", "sampling", "telemetry", "verdicts", "measures"})
+JSON_COLUMNS = frozenset(
+    {"reference", "extra", "sampling", "telemetry", "verdicts", "measures", "leak", "leak_weak"}
+)
 """Columns stored as canonical JSON text, so that any source fits one schema."""
 
 

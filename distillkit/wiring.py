@@ -5,9 +5,12 @@ type; `check` prints every wire as it was resolved.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from distillkit import benchmarks
+from distillkit.document import nearest
 from distillkit.errors import MissingError, RecipeError
 from distillkit.recipe import Recipe
 from distillkit.stages import AnyStage
@@ -52,7 +55,7 @@ def _ends(recipe: Recipe, index: int, stage: AnyStage, slot: str, wire: Wire, st
     given = getattr(stage, slot)
     if given is None or given == [] or given == {}:
         return _default(recipe, index, stage, slot, wire, steps)
-    names = [given] if isinstance(given, str) else list(given)
+    names = [given] if isinstance(given, str) else [each for each in given if isinstance(each, str)]
     for name in names:
         _check_end(recipe, index, stage, slot, wire, name)
     return names
@@ -63,7 +66,8 @@ def _check_end(recipe: Recipe, index: int, stage: AnyStage, slot: str, wire: Wir
     positions = {each.name: position for position, each in enumerate(recipe.stages)}
     if name not in positions:
         if wire.external:
-            check_external(name, where)
+            check = check_benchmark if wire.takes == (PROBLEMS,) else check_external
+            check(name, where)
             return
         recipe_error = recipe_names_error(name, where, [s.name for s in recipe.stages[:index]])
         raise recipe_error
@@ -106,6 +110,20 @@ def check_external(name: str, where: str) -> None:
         )
 
 
+def check_benchmark(name: str, where: str) -> None:
+    """Refuse a name that no built-in benchmark has."""
+    known = benchmarks.names()
+    if name in known:
+        return
+    if name.startswith((".", "/", "~")) or Path(name).suffix:
+        raise RecipeError(f"{where}: {name}: write a file as {{file: {name}, columns: {{prompt: ...}}}}")
+    near = nearest(name, known)
+    raise RecipeError(
+        f"{where}: {name!r} is neither an earlier problems stage nor a built-in benchmark"
+        f"{near or '; there are ' + ', '.join(known)}"
+    )
+
+
 def heldout(stage: Stage) -> bool:
     """Whether a stage makes problems that only evaluation may read."""
     return stage.MAKES == PROBLEMS and stage.model_dump().get("split") == "heldout"
@@ -142,7 +160,7 @@ def _texts(steps: list[Step], names: list[str]) -> frozenset[str]:
             found |= (
                 {name}
                 if step.stage.MAKES in (TRACES, PROBLEMS)
-                else _texts(steps, step.wires.get("input", []))
+                else _texts(steps, [*step.wires.get("input", []), *step.wires.get("inputs", [])])
             )
     return frozenset(found)
 
@@ -164,6 +182,7 @@ TEXT_FIELDS = frozenset(
         "completion",
         "reasoning",
         "response",
+        "extra.*",
     ]
 )
 
@@ -201,3 +220,9 @@ def weights_names(step: Step) -> list[str]:
     """External models that a step reads."""
     slots = [slot for slot, wire in type(step.stage).wires().items() if wire.takes == (WEIGHTS,)]
     return [name for slot in slots for name in step.wires[slot]]
+
+
+def benchmark_names(step: Step, stages: Collection[str]) -> list[str]:
+    """Built-in benchmarks that a step reads."""
+    slots = [slot for slot, wire in type(step.stage).wires().items() if wire.takes == (PROBLEMS,)]
+    return [name for slot in slots for name in step.wires[slot] if name not in stages]

@@ -1,6 +1,7 @@
 """What cards say of where rows and weights came from, read from real manifests."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -75,7 +76,9 @@ def test_the_funnel_of_rows_is_that_of_their_stages(world: Any) -> None:
 
 def test_sources_are_named_without_folders(world: Any) -> None:
     found = sources(lineage(world.store, world.artifacts["chosen"]))
-    assert found == [{"stage": "problems", "source": "file: problems.jsonl", "rows": 25}]
+    assert found == [
+        {"stage": "problems", "kind": "problems", "source": "file: problems.jsonl", "rows": 25}
+    ]
 
 
 def seal(world: Any, name: str, kind: str, type: str, inputs: Any, declared: Any = None, **facts: Any) -> Any:
@@ -179,6 +182,7 @@ def row(tokens: int | None, **measured: Any) -> dict[str, Any]:
         "completion_tokens": tokens,
         "domain": "math",
         "language": None,
+        "model": "org/teacher",
         **measures,
     }
 
@@ -194,9 +198,23 @@ def test_a_portrait_counts_what_was_measured_only() -> None:
         "domains": {"math": 100},
         "languages": {"de": 50, "en": 50},
         "mixed_language": 10,
+        "models": {"org/teacher": 100},
         "lengths": {"median": 50, "p95": 95, "longest": 100},
-        "rejected": 0,
     }
+
+
+def test_portraits_of_shards_add_up_also_through_json() -> None:
+    whole, parts = Portrait(), [Portrait(), Portrait(), Portrait()]
+    for number in range(60):
+        each = row(number // 2, target="en", mixed=number % 7 == 0) | {"problem_id": f"{number // 2:03d}"}
+        whole.add(each)
+        parts[number // 20].add(each)
+    parts[1].example, parts[2].example = {"id": "b"}, {"id": "a"}
+    read_back = [Portrait(**json.loads(json.dumps(part.as_json()))) for part in parts]
+    total = read_back[0] + read_back[1] + read_back[2]
+    assert total.facts() == whole.facts()
+    assert total.facts()["problems"] == 30
+    assert total.example == {"id": "a"}
 
 
 def test_a_portrait_of_bare_rows_claims_nothing() -> None:

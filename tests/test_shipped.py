@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from distillkit import shipped
+from distillkit.check import check
 from distillkit.errors import MissingError, RecipeError
+from distillkit.recipe import load
 
 
 def test_every_recipe_is_listed_with_what_it_is_for() -> None:
@@ -17,6 +19,18 @@ def test_every_recipe_is_listed_with_what_it_is_for() -> None:
 def test_a_copy_is_the_same_text(tmp_path: Path) -> None:
     target = shipped.copy("quickstart", tmp_path / "deep" / "mine.yaml")
     assert target.read_text("utf-8") == (shipped.folder() / "quickstart.yaml").read_text("utf-8")
+
+
+def test_the_data_of_a_recipe_come_along(tmp_path: Path) -> None:
+    target = shipped.copy("curate_local", tmp_path / "mine.yaml")
+    assert check(load(target), tmp_path).warnings == []
+    names = sorted(path.name for path in (tmp_path / "data").iterdir())
+    assert names == ["curation.jsonl", "curation_heldout.jsonl"]
+    shipped.copy("curate_local", tmp_path / "again.yaml")
+    (tmp_path / "data" / "curation.jsonl").write_text("mine")
+    with pytest.raises(RecipeError, match=r"curation\.jsonl: is there already, and is not what"):
+        shipped.copy("curate_local", tmp_path / "third.yaml")
+    assert not (tmp_path / "third.yaml").exists()
 
 
 def test_what_cannot_be_copied(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The protocol of a measure: a trace in, a dict of labels out; it drops nothing and decides nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from distillkit.spec import Strict
@@ -14,9 +14,19 @@ class Measure(Strict):
     """Describes `trace.text`: the reasoning, or the whole completion where `<think>` was never opened."""
 
     KEYS: ClassVar[dict[str, str]]
-    """What `measure` returns, one line of meaning each; a recipe writes `measures.<kind>.<key>`."""
+    """What `measure` returns, one line of meaning each; a recipe writes `measures.<label>.<key>`."""
 
     kind: str
+
+    @property
+    def label(self) -> str:
+        """Where its labels lie: a recipe's rules name `measures.<label>.<key>`."""
+        return self.kind
+
+    @property
+    def label_keys(self) -> Sequence[str]:
+        """The keys of its labels."""
+        return tuple(self.KEYS)
 
     def measure(self, trace: Trace) -> Labels:
         """The labels of one trace, every key of KEYS present."""

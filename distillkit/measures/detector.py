@@ -3,7 +3,7 @@
 Source: py3langid 0.4 (Lui and Baldwin 2012, langid.py), langdetect 1.0.9 (Nakatani Shuyo 2010).
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from distillkit.errors import MissingError
@@ -16,6 +16,9 @@ Detector = Literal["py3langid", "langdetect", "none"]
 SURE: dict[Detector, float] = {"py3langid": 0.5, "langdetect": 0.99}
 """Probability from which a detector is believed. Of 225 real English sentences (4 words or more) that
 function words left open, py3langid called none foreign (in a language below), langdetect 29."""
+
+_CHARS = 400
+"""More of a sentence tells a detector nothing new."""
 
 _KNOWN = "en fr de es it pt nl sv da no nb nn fi is pl cs sk sl hr hu ro tr vi id ms et lv lt ca gl sw tl"
 _WELL_KNOWN = frozenset(_KNOWN.split())
@@ -32,6 +35,7 @@ def detect(text: str, detector: Detector) -> str:
     """
     if detector == "none":
         return "und"
+    text = text[:_CHARS]
     try:
         language, probability = _py3langid(text) if detector == "py3langid" else _langdetect(text)
     except ModuleNotFoundError:
@@ -41,6 +45,7 @@ def detect(text: str, detector: Detector) -> str:
     return language if probability >= SURE[detector] and language in _WELL_KNOWN else "und"
 
 
+@lru_cache(4096)  # a model in a loop says the same again
 def _py3langid(text: str) -> tuple[str, float]:
     language, probability = _identifier().classify(text)
     return str(language), float(probability)

@@ -11,8 +11,8 @@ from distillkit import __version__
 from distillkit.artifact import Artifact
 from distillkit.comparison import differences
 from distillkit.grid import Grid, grid_markdown
+from distillkit.licence import header_of
 from distillkit.report import template
-from distillkit.report.traces import visible
 from distillkit.show import (
     funnel_grid,
     gamma_of,
@@ -21,6 +21,7 @@ from distillkit.show import (
     scores_of,
     settings_of,
 )
+from distillkit.show.piece import visible
 
 SIZES = (
     (10**3, "n<1K"),
@@ -75,6 +76,8 @@ COLUMNS = {
     "cluster": "the near duplicates that it belongs to: the smallest id among them",
     "duplicate": "whether it is not the first of its cluster",
     "similarity": "likeness to the first of its cluster (Jaccard)",
+    "leak": "the benchmark row that it shares too much with, as JSON",
+    "leak_weak": "a benchmark row that it shares a little with, which proves nothing, as JSON",
     "reject_stage": "the stage that dropped it",
     "reject_reason": "the first rule that it failed",
 }
@@ -87,18 +90,13 @@ def front_matter(header: Mapping[str, Any]) -> str:
     return yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
 
 
-def dataset_card(
-    title: Title,
-    facts: Mapping[str, Any],
-    columns: Mapping[str, str],
-    example: Mapping[str, str],
-    scores: Sequence[Artifact],
-) -> str:
+def dataset_card(title: Title, facts: Mapping[str, Any], recipe: str, scores: Sequence[Artifact]) -> str:
     """The card of a dataset.
 
-    facts: those of its manifest; columns: name -> the label stage that made it, "" for the text's own;
-    example: {prompt, completion}; scores: the evaluation to show, if any.
+    facts: those of its manifest, and `example`: {prompt, completion}; recipe: its YAML; scores: the evaluation to show,
+    if any.
     """
+    example = facts["example"]
     return _render(
         "dataset_card.md.j2",
         title=title,
@@ -108,22 +106,29 @@ def dataset_card(
         origin=_origin(facts),
         funnel=untitled(funnel_grid(facts["funnel"])),
         conditions=_conditions(facts),
-        columns=_column_table(columns),
-        example={name: fenced(text) for name, text in example.items()},
+        leaks=_leaks(facts),
+        columns=_column_table(facts["columns"]),
+        example={name: fenced(example[name]) for name in ("prompt", "completion")},
         scores=_scores(scores),
+        changes=_changes(facts),
+        recipe=fenced(recipe, "yaml", cut=None) if recipe else "",
     )
 
 
-def model_card(title: Title, facts: Mapping[str, Any], scores: Sequence[Artifact]) -> str:
+def model_card(title: Title, facts: Mapping[str, Any], recipe: str, scores: Sequence[Artifact]) -> str:
     """The card of a model; facts: those of its manifest."""
     return _render(
         "model_card.md.j2",
         title=title,
         header=_model_header(title, facts),
+        facts=facts,
         trained=_trainings(facts),
         origin=_origin(facts),
         funnel=untitled(funnel_grid(facts["funnel"])) if facts["funnel"] else "",
         scores=_scores(scores),
+        sampled=_sampled(scores),
+        changes=_changes(facts),
+        recipe=fenced(recipe, "yaml", cut=None) if recipe else "",
     )
 
 
@@ -141,7 +146,7 @@ def _dataset_header(title: Title, facts: Mapping[str, Any]) -> str:
     return front_matter(
         {
             "pretty_name": title.short,
-            "license": title.licence,
+            **header_of(title.licence),
             "language": list(facts["languages"]),
             "task_categories": ["text-generation"],
             "size_categories": [next((label for bound, label in SIZES if facts["rows"] < bound), "n>100M")],
@@ -163,8 +168,9 @@ def _model_header(title: Title, facts: Mapping[str, Any]) -> str:
         {
             "library_name": "transformers",
             "pipeline_tag": "text-generation",
-            "license": title.licence,
+            **header_of(title.licence),
             "base_model": first["base"].partition("@")[0] if first["revision"] else None,
+            "datasets": list(dict.fromkeys(each["name"] for each in facts["datasets"])),
             "tags": ["distillkit", "reasoning", *kinds],
         }
     )
@@ -172,8 +178,9 @@ def _model_header(title: Title, facts: Mapping[str, Any]) -> str:
 
 def _glance(facts: Mapping[str, Any]) -> str:
     lengths = facts["lengths"]
-    tokens = f"{facts['tokens']:,}"
+    tokens = "not counted"
     if lengths:
+        tokens = f"{facts['tokens']:,}"
         tokens += f"; half up to {lengths['median']:,}, 95 % up to {lengths['p95']:,}, longest {lengths['longest']:,}"
     rows: list[tuple[str, Any]] = [
         ("traces", facts["rows"]),
@@ -181,10 +188,11 @@ def _glance(facts: Mapping[str, Any]) -> str:
         ("tokens of the completions", tokens),
         ("domains", ", ".join(f"{domain} {n:,}" for domain, n in facts["domains"].items())),
     ]
+    if facts["models"]:
+        rows.append(("sampled by", ", ".join(f"{name} {n:,}" for name, n in facts["models"].items())))
     if facts["languages"]:
-        rows.append(
-            ("language", ", ".join(f"{language} {n:,}" for language, n in facts["languages"].items()))
-        )
+        shares = (f"{name} {n:,} ({n / facts['rows']:.1%})" for name, n in facts["languages"].items())
+        rows.append(("language", ", ".join(shares)))
     if facts["mixed_language"] is not None:
         share = facts["mixed_language"] / facts["rows"]
         rows.append(("mix languages", f"{facts['mixed_language']:,} ({share:.1%})"))
@@ -198,14 +206,42 @@ def _origin(facts: Mapping[str, Any]) -> str:
         made = "".join(f", {_named(step)} trained by {step['kind']}" for step in teacher["trainings"][:1])
         made += "".join(f", then by {step['kind']}" for step in teacher["trainings"][1:])
         sampling = ", ".join(f"{name} {value:g}" for name, value in teacher["sampling"].items())
-        lines.append(f"- Teacher: `{teacher['name']}`{commit}{made} ({sampling}; stage `{teacher['stage']}`)")
+        told = f"{sampling}; stage `{teacher['stage']}`" if sampling else f"stage `{teacher['stage']}`"
+        lines.append(f"- Teacher: `{teacher['name']}`{commit}{made} ({told}). {_licence(teacher)}")
     for source in facts["sources"]:
+        what = source["kind"].capitalize()
         lines.append(
-            f"- Problems: {_cell(source['source'])}, {source['rows']:,} of them (stage `{source['stage']}`)"
+            f"- {what}: {_cell(source['source'])}, {source['rows']:,} of them (stage `{source['stage']}`). "
+            f"{_licence(source)}"
         )
     if facts.get("judges"):
         lines.append(f"- {opinions(facts['judges'])}")
     return "\n".join(lines)
+
+
+def _licence(each: Mapping[str, Any]) -> str:
+    return f"Its licence: {_cell(each['licence'])}." if each["licence"] else "Its licence is not known."
+
+
+def _leaks(facts: Mapping[str, Any]) -> str:
+    rows = [
+        (f"`{each['stage']}`", name, each["on"], each["rows"], each["found"].get(name, 0))
+        for each in facts["decontamination"]
+        for name in dict.fromkeys([*each["against"], *each["found"]])
+    ]
+    return (
+        table(["stage", "benchmark", "looked in", "rows searched", "rows that overlap"], rows, left=3)
+        if rows
+        else ""
+    )
+
+
+def _changes(facts: Mapping[str, Any]) -> str:
+    """The changelog, the newest first."""
+    return "\n".join(
+        f"- **{each['version']}** " + visible(each["text"]).strip().replace("\n", "\n  ")
+        for each in facts["changelog"]
+    )
 
 
 def _conditions(facts: Mapping[str, Any]) -> str:
@@ -215,10 +251,17 @@ def _conditions(facts: Mapping[str, Any]) -> str:
 
 def _trainings(facts: Mapping[str, Any]) -> str:
     rows = [
-        (f"`{step['stage']}`", step["kind"], _named(step), step["rows"], step["summary"].get("steps"))
+        (
+            f"`{step['stage']}`",
+            step["kind"],
+            _named(step),
+            step["licence"],
+            step["rows"],
+            step["summary"].get("steps"),
+        )
         for step in facts["trainings"]
     ]
-    return table(["stage", "trained by", "from", "rows", "steps"], rows, left=3)
+    return table(["stage", "trained by", "from", "its licence", "rows", "steps"], rows, left=4)
 
 
 def _named(step: Mapping[str, Any]) -> str:
@@ -237,6 +280,17 @@ def _scores(evaluations: Sequence[Artifact]) -> str:
     }
     grid = score_grid(described)
     return f"{grid.title.capitalize()}:\n\n{untitled(grid)}"
+
+
+def _sampled(evaluations: Sequence[Artifact]) -> str:
+    """How the scores were sampled, in words; empty without any."""
+    settings = next(iter(settings_of(evaluations).values()), None)
+    if settings is None:
+        return ""
+    return (
+        f"temperature {settings['temperature']:g}, top_p {settings['top_p']:g}, "
+        f"at most {settings['max_tokens']:,} tokens"
+    )
 
 
 def _column_table(columns: Mapping[str, str]) -> str:
@@ -264,9 +318,9 @@ def _cell(value: Any) -> str:
     return "" if value is None else " ".join(visible(str(value)).split())
 
 
-def fenced(text: str) -> str:
+def fenced(text: str, language: str = "text", cut: int | None = EXAMPLE_CHARACTERS) -> str:
     """A text as a code block that it cannot close."""
-    shown = visible(text[:EXAMPLE_CHARACTERS]) + (" ..." if len(text) > EXAMPLE_CHARACTERS else "")
+    shown = visible(text[:cut]) + (" ..." if len(text) > len(text[:cut]) else "")
     longest = max((len(run) for run in re.findall("`+", shown)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{shown}\n{fence}"
+    return f"{fence}{language}\n{shown.rstrip() if cut is None else shown}\n{fence}"

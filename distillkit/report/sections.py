@@ -10,8 +10,17 @@ from distillkit.grid import Grid
 from distillkit.report import plots
 from distillkit.report.headline import Prediction, benchmarks, metric_name, predictions
 from distillkit.report.material import Curves, Figure, Material, curves_of, points
-from distillkit.report.traces import answers, lengths, visible
-from distillkit.show import Score, funnel_grid, sampling_grid, score_grid, screening_grid, seed_grid
+from distillkit.report.traces import answers, lengths
+from distillkit.show import (
+    Score,
+    ablation_grid,
+    funnel_grid,
+    sampling_grid,
+    score_grid,
+    screening_grid,
+    seed_grid,
+)
+from distillkit.show.piece import visible
 from distillkit.stats import BANDS
 
 CURVES: tuple[tuple[str, str, dict[str, str]], ...] = (
@@ -274,6 +283,13 @@ def _funnel(material: Material) -> Iterator[Section]:
         figures.append(material.figure("Traces", "what came in (grey) and stayed (blue)", plots.funnel, rows))
     intro = "No text is thrown away: a dropped row keeps the reason of the first rule that it failed."
     yield Section("funnel", "Funnel: what was dropped, and why", intro, figures, funnel_grid(steps))
+    for step in steps:
+        if "ablation" in step:
+            intro = "The same funnel with one rule left out: a rule that frees no row could go."
+            name = f"ablation-{step['stage']}"
+            yield Section(
+                name, f"Ablation: {step['stage']} without each rule", intro, grid=ablation_grid(step)
+            )
     asked = sampling_grid(material.described["sampling"])
     if asked.rows:
         intro = (

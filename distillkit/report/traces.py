@@ -6,7 +6,6 @@ visible; the page puts them into text nodes and never into markup.
 
 import hashlib
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import zip_longest
@@ -15,7 +14,8 @@ from typing import Any
 from distillkit.artifact import Artifact, Row, shard_of
 from distillkit.reader import View, look_up
 from distillkit.report.material import Material
-from distillkit.store import Store
+from distillkit.show.fate import fates
+from distillkit.show.piece import Piece, marks_of, pieces, visible
 
 SAMPLED = "sampled"
 TRACES = 240
@@ -24,46 +24,10 @@ BYTES = 3 * 2**20
 """Most of the page that traces may take."""
 CHARACTERS = 6000
 """A longer text is cut in the page; the artifact has it whole."""
+DETAIL = 400
+"""Characters of a verdict's detail."""
 PROBLEMS = 4
 """Problems whose answers by each model stand side by side."""
-
-Fate = tuple[str, str] | None
-"""(stage, reason) of the selection that dropped a trace; None where it was kept."""
-Piece = tuple[str, str]
-"""(mark, text): mark is "" for plain text, "reflection", or the code of a foreign language."""
-
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
-_WORD = re.compile(r"[A-Za-z-]+", re.ASCII)
-
-
-def visible(text: str) -> str:
-    """The text with control and bidi characters as what they are called: `[U+202E]`."""
-    return _HIDDEN.sub(lambda match: f"[U+{ord(match[0]):04X}]", text.replace("\r\n", "\n"))
-
-
-def fates(store: Store, selection: Artifact) -> dict[str, Fate]:
-    """Trace id -> its fate in a chain of selections: who dropped it first, and why."""
-    found: dict[str, Fate] = {}
-    for each in _chain(store, selection):
-        for shard in range(each.shards()):
-            columns = each.read(shard).to_pydict()
-            for id, kept, reason in zip(columns["id"], columns["kept"], columns["reason"], strict=True):
-                if found.get(id) is None:
-                    found[id] = None if kept else (each.stage, reason)
-    return found
-
-
-def _chain(store: Store, selection: Artifact) -> list[Artifact]:
-    """The selection and those that it was made from, the earliest first."""
-    below = [
-        each
-        for end in selection.manifest.inputs["input"]
-        if end["type"] == "selection"
-        for each in _chain(store, store.open(end["artifact"], end["name"]))
-    ]
-    return [*below, selection]
 
 
 def browsed(material: Material) -> dict[str, Any]:
@@ -74,12 +38,16 @@ def browsed(material: Material) -> dict[str, Any]:
     """
     selections = [artifact for artifact in material.artifacts if artifact.type == "selection"]
     texts = [artifact for artifact in material.artifacts if artifact.type == "traces"]
+    others: dict[str, list[str]] = {}
     if selections:
         names = ("kept", "dropped")
         view = View.of(material.store, selections[-1])
+        found = fates(material.store, selections[-1])
+        others = {
+            id: [each for each in fate.reasons if each != fate.reason] for id, fate in found.items() if fate
+        }
         decided = {
-            id: f"{fate[1]} (stage {fate[0]})" if fate else names[0]
-            for id, fate in fates(material.store, selections[-1]).items()
+            id: f"{fate.reason} (stage {fate.stage})" if fate else names[0] for id, fate in found.items()
         }
     elif texts:
         view = View.of(material.store, texts[-1], _labels(material, texts[-1]))
@@ -94,7 +62,9 @@ def browsed(material: Material) -> dict[str, Any]:
         "dropped": names[1],
         "total": len(decided),
         "counts": dict(Counter(decided.values())),
-        "traces": _fitting([{"fate": decided[row["id"]], **shown(row)} for row in rows]),
+        "traces": _fitting(
+            [{"fate": decided[row["id"]], "others": others.get(row["id"], []), **shown(row)} for row in rows]
+        ),
     }
 
 
@@ -147,9 +117,8 @@ def shown(row: Row) -> dict[str, Any]:
     """The parts of a trace that a page shows."""
     language = look_up(row, "measures.language") or {}
     reasoned = bool(row["reasoning"])
-    marked = _pieces(
-        row["reasoning"] or row["completion"], language, look_up(row, "measures.reflection") or {}
-    )
+    text = row["reasoning"] or row["completion"]
+    marked = _cut(pieces(text, marks_of(text, row)))
     return {
         "id": row["id"],
         "problem": row["problem_id"],
@@ -159,6 +128,7 @@ def shown(row: Row) -> dict[str, Any]:
         "reference": _reference(row["reference"]),
         "answer": visible(row["answer"]) if row.get("answer") is not None else None,
         "verdict": row.get("reason"),
+        "detail": _detail(row.get("verdicts")),
         "tokens": row["completion_tokens"],
         "mixed": bool(row.get("mixed", language.get("mixed"))),
     }
@@ -170,26 +140,20 @@ def _prompt(row: Row) -> str:
     )
 
 
+def _detail(verdicts: Any) -> str:
+    """What the verifiers kept besides their scores: `math: {"tests": 3}`."""
+    told = verdicts if isinstance(verdicts, dict) else {}
+    parts = [
+        f"{name}: {json.dumps(each['detail'], ensure_ascii=False)}"
+        for name, each in sorted(told.items())
+        if isinstance(each, dict) and each.get("detail")
+    ]
+    return visible("; ".join(parts)[:DETAIL])
+
+
 def _reference(text: str | None) -> str:
     value = json.loads(text) if text else None
     return visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:200]
-
-
-def _pieces(text: str, language: Mapping[str, Any], reflection: Mapping[str, Any]) -> list[Piece]:
-    """A text cut at its foreign segments and reflection words; offsets that do not fit it are left out."""
-    marks = [
-        (segment["start"], segment["end"], segment["language"]) for segment in language.get("foreign", [])
-    ]
-    for start in reflection.get("positions", []):
-        word = _WORD.match(text, start)
-        marks += [(start, word.end(), "reflection")] if word else []
-    found: list[Piece] = []
-    at = 0
-    for start, end, mark in sorted(marks):
-        if at <= start < end <= len(text):
-            found += [("", text[at:start]), (mark, text[start:end])]
-            at = end
-    return _cut([*found, ("", text[at:])])
 
 
 def _cut(pieces: Iterable[Piece]) -> list[Piece]:

@@ -5,27 +5,33 @@ from typing import Annotated
 from pydantic import Field
 
 from distillkit.stages.base import Stage
+from distillkit.stages.decontaminate import Decontaminate
 from distillkit.stages.dedup import Dedup
 from distillkit.stages.evaluate import Evaluate
 from distillkit.stages.filter import Filter
 from distillkit.stages.grpo import Grpo
 from distillkit.stages.measure import MeasureStage
+from distillkit.stages.mix import Mix
 from distillkit.stages.problems import Problems
 from distillkit.stages.publish import Publish
 from distillkit.stages.sample import Sample
 from distillkit.stages.screen import Screen
 from distillkit.stages.select import Select
 from distillkit.stages.sft import Sft
+from distillkit.stages.traces import Traces
 from distillkit.stages.verify import Verify
 
 AnyStage = Annotated[
     Problems
     | Sample
+    | Traces
     | Verify
     | MeasureStage
     | Dedup
+    | Decontaminate
     | Filter
     | Select
+    | Mix
     | Sft
     | Grpo
     | Evaluate

@@ -4,7 +4,7 @@ A stage never looks anything up by itself: the runner resolves its wires, opens 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
@@ -164,6 +164,13 @@ class Stage(Strict):
     def pinned(self, commit_of: Callable[[str, str], str]) -> Self:
         """This stage with Hub datasets at a commit; `commit_of("dataset", "org/name@rev")` gives 40 hex digits."""
         return self
+
+    def reach(self, inputs: Mapping[str, Sequence[str]], recipe: str) -> None:
+        """Ask the world outside (the Hub) whether this stage could end as it is declared, before anything is spent.
+
+        inputs: wire -> the artifact types that come in by it; recipe: the resolved recipe as YAML.
+        Raises RecipeError or MissingError.
+        """
 
     def rule_fields(self) -> list[str]:
         """Label fields that it reads, to be checked against what earlier stages make."""

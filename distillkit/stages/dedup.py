@@ -1,111 +1,140 @@
 """Find duplicates and near-duplicates; labels them and drops nothing (`select` takes one per cluster).
 
-Clusters are global, so this is the one label stage that is not row-wise: each shard is sketched on its own,
-candidates are found over all of them, and only candidates are read a second time and compared exactly.
+Clusters reach over shards, so this is the one label stage that is not row-wise. Each part is a task that writes a
+file: sketches per shard, candidates per band, clusters per bucket, labels per shard. A killed run goes on from there.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field
-from xxhash import xxh3_128_hexdigest
+from pydantic import Field, model_validator
 
 from distillkit.artifact import Row
-from distillkit.reader import View
+from distillkit.stages.arrays import load_array
+from distillkit.stages.bands import Band, Bucket, Corpus, contest, spread
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Job, Stage, Wire
-from distillkit.stages.clusters import candidates, jaccard, link, shingles, signatures
-from distillkit.text import normalise
-from distillkit.trace import Trace, trace_of
+from distillkit.stages.gather import SpillTask, gather, heads_file, spill, units_file
+from distillkit.stages.match import confirm
+from distillkit.stages.signature import Library, require
+from distillkit.stages.sketch import Part, SketchTask, Texts, load, sketch
+from distillkit.store import Writer
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from distillkit.stages.clusters import Shingles, Signature
-
-Part = Literal["completion", "reasoning", "response", "prompt"]
-BATCH = 512
-"""Texts whose shingles are in memory at a time while they are signed."""
+T = TypeVar("T")
 
 
 class Dedup(Stage):
-    """Labels `cluster`, `duplicate` and `similarity`, the same whatever the shards and the input's order.
+    """Labels `cluster`, `duplicate` and `similarity`, the same whatever the shards, workers and order of the input.
 
-    Texts are equal when they are after folding white space and width; else as similar as the Jaccard index of
-    their 5-word shingles says (a Chinese or Japanese character is a word, so is an operator; case and other
-    punctuation do not count). A text of fewer words is compared whole; an empty one is nobody's duplicate.
-    MinHash finds the candidates: it misses a pair just at the threshold with a chance of 0.4 %.
+    Texts are as similar as the Jaccard index of their 5-word shingles says: a Chinese or Japanese character is a
+    word, so is an operator; case, spacing and other punctuation do not count. A text of fewer words is compared
+    whole; an empty one is nobody's duplicate. MinHash only proposes pairs (it misses one just at the threshold with a
+    chance of 1 %), the true index of the two texts decides.
     """
 
-    VERSION: ClassVar[int] = 1  # raise it with rensa's ALGORITHM_VERSION, too
+    VERSION: ClassVar[int] = 2
     MAKES: ClassVar[str] = LABELS
 
     kind: Literal["dedup"] = "dedup"
     input: Annotated[str | None, Wire((TRACES, SELECTION))] = None
     """Stage whose traces are compared; left out: the nearest earlier one."""
     on: Part = "completion"
-    """What is compared. prompt: problems are, so that traces of one problem are no duplicates."""
+    """What is compared. prompt: problems are, so that traces of one problem are no duplicates; both: the prompt with
+    the completion behind it as one text, in which the longer one weighs more."""
+    scope: Literal["global", "problem"] = "global"
+    """Among which traces: all, or those of the same problem."""
     threshold: Annotated[float, Field(ge=0.5, le=1)] = 0.8
-    """Jaccard similarity from which two texts belong together; a cluster's ends may be less alike."""
+    """Jaccard similarity from which two texts belong together; a cluster's ends may be less alike. 1: only texts that
+    are equal once white space, full-width and invisible characters are folded."""
+    minhash: Library = "rensa"
+    """Library that signs texts; datasketch (an extra) is the slower one, for machines that rensa has no build for."""
+
+    @model_validator(mode="after")
+    def _compares_something(self) -> Self:
+        if self.on == "prompt" and self.scope == "problem":
+            raise ValueError("scope: problem: a problem has one prompt; compare prompts with scope: global")
+        return self
 
     def fields(self) -> list[str]:
         return ["cluster", "duplicate", "similarity"]
 
+    def check(self, recipe_folder: Path) -> None:
+        require(self.minhash)
+
     def run(self, job: Job) -> None:
         view = job.view()
         job.out.rows_in = view.count
-        labels = self._labels(job, [ShardTask(view, shard, self.on) for shard in range(view.shards)])
-        for shard in range(view.shards):
-            ids = [row["id"] for row in view.shard(shard, labels=False)]
-            job.out.write(shard, [{"id": each, **labels[each]} for each in ids], schema())
-            job.progress(shard + 1, view.shards, unit="shards")
+        corpus = Corpus(job.out.scratch, self.threshold)
+        texts = [Texts(view, shard, self.on) for shard in range(view.shards)]
+        sketches = [SketchTask(each, self.minhash, job.store.root / "labels") for each in texts]
+        steps = _Steps(job, 3 * view.shards + corpus.bands)
+        steps.do(sketch, sketches)
+        size = gather(corpus, sketches, exact=self.threshold == 1, by_problem=self.scope == "problem")
+        buckets: list[Bucket] = []
+        if self.threshold < 1:
+            steps.do(contest, [Band(corpus, number) for number in range(corpus.bands)])
+            buckets = spread(corpus, size)
+            steps.do(spill, [SpillTask(corpus, each, len(buckets)) for each in texts])
+            steps.do(confirm, buckets)
+        labels = [LabelTask(corpus, each, buckets, job.out) for each in sketches]
+        steps.do(label, [task for task in labels if not job.out.has(task.shard)])
 
-    def _labels(self, job: Job, tasks: "list[ShardTask]") -> dict[str, Row]:
-        """Trace id -> its labels."""
-        sketches = list(job.executor.map(sketch, tasks))
-        units = sorted((unit for found in sketches for unit in found.units), key=lambda unit: unit.first)
-        heads: dict[str, str] = {}
-        for unit in units:  # in order, so that equal texts are known by the smallest id
-            if unit.text:
-                heads.setdefault(unit.text, unit.first)
-        signed = {text: row for found in sketches for text, row in found.signed.items()}
-        firsts = self._firsts(job, tasks, [(text, signed[text]) for text in heads])
-        labels: dict[str, Row] = {}
-        for unit in units:
-            text, similarity = firsts.get(unit.text, ("", 1.0))
-            cluster = heads[text] if text else unit.first
-            label = {
-                "cluster": cluster,
-                "duplicate": unit.first != cluster,
-                "similarity": round(similarity, 4),
-            }
-            labels |= dict.fromkeys(unit.traces, label)
-        return labels
 
-    def _firsts(
-        self, job: Job, tasks: "list[ShardTask]", signed: "list[tuple[str, Signature]]"
-    ) -> dict[str, tuple[str, float]]:
-        """Text -> the first text of its cluster, and the similarity to it; `signed` is in the ids' order."""
-        import numpy as np
+class _Steps:
+    """Maps tasks by the job's executor, and tells how many are done."""
 
-        if not signed:
-            return {}
-        texts = [text for text, _ in signed]
-        matrix = np.stack([row for _, row in signed])
-        groups = candidates(matrix, self.threshold)
-        wanted = frozenset(texts[row] for group in groups for row in group)
-        read: dict[str, Shingles] = {}
-        for found in job.executor.map(reread, [replace(task, wanted=wanted) for task in tasks if wanted]):
-            read |= found
+    def __init__(self, job: Job, total: int) -> None:
+        self._job, self._done, self._total = job, 0, total
 
-        def similarity(a: int, b: int) -> float:
-            return jaccard(read[texts[a]], read[texts[b]])
+    def do(self, work: Callable[[T], None], tasks: Iterable[T]) -> None:
+        for _ in self._job.executor.map(work, tasks):
+            self._done += 1
+            self._job.progress(min(self._done, self._total), self._total, unit="steps")
 
-        first = link(matrix, groups, self.threshold, similarity)
-        return {
-            text: (texts[head], 1.0 if head == row else similarity(head, row))
-            for row, (text, head) in enumerate(zip(texts, first.tolist(), strict=True))
+
+@dataclass(frozen=True)
+class LabelTask:
+    """One shard to label; picklable."""
+
+    corpus: Corpus
+    sketches: SketchTask
+    buckets: list[Bucket]
+    out: Writer
+
+    @property
+    def shard(self) -> int:
+        return self.sketches.texts.shard
+
+
+def label(task: LabelTask) -> None:
+    """Write the labels of one shard."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(heads_file(task.corpus)) as file:
+        heads = file.read()["id"].combine_chunks()
+    first, similarity = np.arange(len(heads)), np.ones(len(heads))
+    for bucket in task.buckets:
+        rows, firsts, alike = load_array(bucket.file).T
+        first[rows.astype(np.int64)], similarity[rows.astype(np.int64)] = firsts, alike
+    texts = load_array(units_file(task.corpus, task.shard))[:, 0]
+    clusters = heads.take(first[texts]).to_pylist() if len(heads) else []
+    sketches = load(task.sketches.file)
+    assert sketches is not None
+    found: list[Row] = []
+    for at, (traces, text) in enumerate(zip(sketches.traces.to_pylist(), texts.tolist(), strict=True)):
+        cluster = traces[0] if text < 0 else clusters[at]
+        labels = {
+            "cluster": cluster,
+            "duplicate": traces[0] != cluster,
+            "similarity": 1.0 if text < 0 else round(float(similarity[text]), 4),
         }
+        found += ({"id": each, **labels} for each in traces)
+    task.out.write(task.shard, found, schema())
 
 
 def schema() -> "pa.Schema":
@@ -114,74 +143,3 @@ def schema() -> "pa.Schema":
 
     columns = {"id": pa.string(), "cluster": pa.string(), "duplicate": pa.bool_(), "similarity": pa.float64()}
     return pa.schema(list(columns.items()))
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """What is compared as one: a trace, or on prompts all traces of a problem."""
-
-    first: str
-    """Smallest id of its traces."""
-    traces: tuple[str, ...]
-    text: str
-    """Digest of the normalised text; empty where there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sketches:
-    """One shard's units, and the signature of each different text by its digest."""
-
-    units: list[Unit]
-    signed: "dict[str, Signature]"
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """One shard to sketch, or to read again for the `wanted` texts; picklable, for any executor."""
-
-    view: View
-    shard: int
-    on: Part
-    wanted: frozenset[str] = frozenset()
-
-    def texts(self) -> Iterator[tuple[Unit, str]]:
-        """The shard's units with their texts."""
-        members: dict[str, list[Trace]] = {}
-        for row in self.view.shard(self.shard, labels=False):
-            trace = trace_of(row)
-            members.setdefault(trace.problem_id if self.on == "prompt" else trace.id, []).append(trace)
-        for traces in members.values():
-            ids = tuple(sorted(trace.id for trace in traces))
-            text = _part(traces[0], self.on)
-            normal = normalise(text).encode("utf-8", "surrogatepass")
-            yield Unit(ids[0], ids, xxh3_128_hexdigest(normal) if normal else ""), text
-
-
-def _part(trace: Trace, on: Part) -> str:
-    if on == "prompt":
-        return trace.prompt
-    return {"completion": trace.completion, "reasoning": trace.reasoning, "response": trace.response}[on]
-
-
-def sketch(task: ShardTask) -> Sketches:
-    """The units of a shard, and a signature for each different text."""
-    units: list[Unit] = []
-    signed: dict[str, Signature] = {}
-    waiting: dict[str, Shingles] = {}
-    for unit, text in task.texts():
-        units.append(unit)
-        if unit.text and unit.text not in signed and unit.text not in waiting:
-            waiting[unit.text] = shingles(text)
-        if len(waiting) == BATCH:
-            signed |= _sign(waiting)
-            waiting = {}
-    return Sketches(units, signed | _sign(waiting))
-
-
-def _sign(texts: "dict[str, Shingles]") -> "dict[str, Signature]":
-    return dict(zip(texts, signatures(list(texts.values())), strict=True))
-
-
-def reread(task: ShardTask) -> "dict[str, Shingles]":
-    """The shingles of the wanted texts that a shard has."""
-    return {unit.text: shingles(text) for unit, text in task.texts() if unit.text in task.wanted}

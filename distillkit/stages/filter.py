@@ -1,28 +1,24 @@
 """Keep or drop rows by declared rules over their labels; the first rule that fails gives the reason.
 
-Judging costs hours and a threshold costs nothing, so they are two stages: rules move in seconds. Every drop
-keeps its reason, and what each rule alone would drop is counted, so any rule can be ablated.
+Judging costs hours and a threshold costs nothing, so they are two stages: rules move in seconds. Every row keeps all
+reasons that speak against it, and what each rule alone drops is counted, so any rule can be ablated.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from distillkit.artifact import Row
-from distillkit.errors import RecipeError
-from distillkit.measures.readability import R1_READABLE
-from distillkit.reader import View, look_up
+from distillkit.artifact import Counts
+from distillkit.reader import View
+from distillkit.rule import PRESETS, Preset, rule_text, verdicts
 from distillkit.spec import Strict, digest
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Job, Stage, Wire
-from distillkit.stages.selection import finish, require_fields, selection_schema
+from distillkit.stages.selection import decided, finish, require_fields, selection_schema
 from distillkit.store import Writer
-
-PRESETS: dict[str, list[dict[str, Any]]] = {"r1_readable": R1_READABLE}
-"""Name -> rules."""
-JUDGED = frozenset({"score", "verdicts"})
-"""Labels of a verifier: a null there means that it could not judge."""
+from distillkit.values import values_of
 
 Scalar = str | int | float | bool | None
 
@@ -48,7 +44,7 @@ class Rule(Strict):
     # A preset is identified by what its rules say today, so that a changed threshold is a changed rule.
     VERSION: ClassVar[int] = int(digest(PRESETS)[:8], 16)
 
-    preset: Literal["r1_readable"] | None = None
+    preset: Preset | None = None
     field: str = ""
     """A label (`score`, `judged.score`, `measures.language.share`) or a column of the text (`domain`)."""
     min: float | None = None
@@ -56,46 +52,46 @@ class Rule(Strict):
     is_: Values = Field((), alias="is")
     """The value is this, or one of these; null tests for null."""
     is_not: Values = ()
+    in_: tuple[Scalar, ...] = Field((), alias="in")
+    """The value is one of these."""
+    not_in: tuple[Scalar, ...] = ()
     reason: str = ""
 
     @model_validator(mode="after")
     def _one_test(self) -> Self:
-        tests = [self.min is not None or self.max is not None, bool(self.is_), bool(self.is_not)]
+        lists = [bool(each) for each in (self.is_, self.is_not, self.in_, self.not_in)]
+        tests = [self.min is not None or self.max is not None, *lists]
         if self.preset is not None:
             if any(tests) or self.field or self.reason:
                 raise ValueError("a preset stands alone: it brings its own fields and reasons")
         elif not self.field or not self.reason:
             raise ValueError("a rule needs field: and reason:")
         elif sum(tests) != 1:
-            raise ValueError(f"{self.field}: needs exactly one test: min and/or max, is, or is_not")
+            raise ValueError(
+                f"{self.field}: needs exactly one test: min and/or max, is, is_not, in, or not_in"
+            )
         elif self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"{self.field}: min {self.min:g} is above max {self.max:g}")
         return self
+
+    @property
+    def text(self) -> str:
+        """The rule in words."""
+        return rule_text(self.model_dump())
 
     def expanded(self) -> "list[Rule]":
         """The rule itself, or those of its preset."""
         return [self] if self.preset is None else [Rule(**each) for each in PRESETS[self.preset]]
 
-    def failure(self, row: Row) -> str | None:
-        """The reason to drop a row, None where it passes.
-
-        Raises:
-            RecipeError: min or max is asked of a value that is no number.
-        """
-        value = look_up(row, self.field)
-        if self.is_ or self.is_not:
-            return None if (value in self.is_ if self.is_ else value not in self.is_not) else self.reason
-        if value is None or value != value:
-            return "unjudged" if JUDGED & set(self.field.split(".")[:2]) else "unmeasured"
-        if not isinstance(value, int | float):
-            raise RecipeError(f"field {self.field}: min and max need a number; {row['id']} has {value!r:.80}")
-        above = self.min is None or value >= self.min
-        return None if above and (self.max is None or value <= self.max) else self.reason
+    def failures(self, values: Sequence[Any]) -> list[str | None]:
+        """For each value of the field the reason to drop its row, None where it passes; raises RecipeError."""
+        return verdicts(self.model_dump(), values)
 
 
 class Filter(Stage):
-    """Makes a selection: every row with `kept`, and the reason of the first rule that it fails."""
+    """Makes a selection: every row with `kept`, the reason of the first rule that it fails, and all the others'."""
 
+    VERSION: ClassVar[int] = 2
     MAKES: ClassVar[str] = SELECTION
 
     kind: Literal["filter"] = "filter"
@@ -105,21 +101,69 @@ class Filter(Stage):
     """Stages whose labels the rules read; left out: all earlier ones over the same text."""
     rules: list[Rule] = Field(min_length=1)
     """Tested in this order; a row has to pass them all."""
+    ablate: bool = False
+    """Also count the funnel that there would be without each rule."""
 
     def rule_fields(self) -> list[str]:
-        return list(dict.fromkeys(rule.field for rule in self._expanded()))
+        return list(dict.fromkeys(rule.field for rule in self.expanded()))
+
+    def expanded(self) -> list[Rule]:
+        """The rules, those of presets among them."""
+        return [each for rule in self.rules for each in rule.expanded()]
 
     def run(self, job: Job) -> None:
         view = job.view()
-        rules = tuple(self._expanded())
+        rules = tuple(self.expanded())
         require_fields(view, self.rule_fields(), self.name)
-        tasks = [_Task(rules, view, shard, job.out) for shard in range(view.shards) if not job.out.has(shard)]
+        tasks = [
+            _Task(rules, self.ablate, view, shard, job.out)
+            for shard in range(view.shards)
+            if not job.out.has(shard)
+        ]
         for done, _ in enumerate(job.executor.map(_filter_shard, tasks), 1 + view.shards - len(tasks)):
             job.progress(done, view.shards, unit="shards")
-        finish(job, view, self.name)
+        finish(job, [view], self.name)
 
-    def _expanded(self) -> list[Rule]:
-        return [each for rule in self.rules for each in rule.expanded()]
+
+@dataclass
+class Tally:
+    """What rules did to rows, as counts of a manifest."""
+
+    rules: Sequence[Rule]
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Reason of the first rule that a row failed."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """Every reason that a row has."""
+    failed_alone: Counter[str] = field(default_factory=Counter)
+    """Reason of rows that failed one rule only."""
+    firsts: dict[int, Counter[tuple[str, str | None]]] = field(default_factory=dict)
+    """Number of a rule -> (reason that it gave first to a row, reason of the next rule that would drop the row)."""
+
+    def add(self, failed: Sequence[tuple[int, str]]) -> None:
+        """Count one row by the rules that it fails, in their order: their numbers and reasons."""
+        if not failed:
+            return
+        (rule, reason), *others = failed
+        self.rejected[reason] += 1
+        self.failed.update({each for _, each in failed})
+        self.failed_alone.update([] if others else [reason])
+        following = others[0][1] if others else None
+        self.firsts.setdefault(rule, Counter())[reason, following] += 1
+
+    def counts(self, *, ablate: bool) -> Counts:
+        """The counts by group; with `ablate` also those that `show.rule.without_each` reads."""
+        found = {"rejected": self.rejected, "failed": self.failed, "failed_alone": self.failed_alone}
+        found |= {"freed": Counter()} if ablate else {}
+        for number, rule in enumerate(self.rules if ablate else []):
+            key = f"{number + 1}. {rule.text}"
+            dropped, moved = Counter[str](), Counter[str]()
+            for (reason, following), n in self.firsts.get(number, {}).items():
+                dropped[reason] += n
+                if following is not None:
+                    moved[following] += n
+            found["freed"][key] = dropped.total() - moved.total()
+            found |= {f"dropped: {key}": dropped, f"moved: {key}": moved}
+        return {group: dict(each) for group, each in found.items()}
 
 
 @dataclass(frozen=True)
@@ -127,20 +171,26 @@ class _Task:
     """One shard to filter: picklable, so that any executor can take it."""
 
     rules: tuple[Rule, ...]
+    ablate: bool
     view: View
     shard: int
     out: Writer
 
 
 def _filter_shard(task: _Task) -> None:
-    """Write one shard, and count rows: rejected by a reason, failing it, failing it and no other rule."""
-    decided: list[Row] = []
-    counts: dict[str, Counter[str]] = {"rejected": Counter(), "failed": Counter(), "failed_alone": Counter()}
-    for row in task.view.shard(task.shard):
-        failed = [reason for rule in task.rules if (reason := rule.failure(row)) is not None]
-        decided.append({"id": row["id"], "kept": not failed, "reason": failed[0] if failed else None})
-        counts["rejected"].update(failed[:1])
-        counts["failed"].update(set(failed))
-        counts["failed_alone"].update(failed if len(failed) == 1 else [])
-    plain = {group: dict(each) for group, each in counts.items()}
-    task.out.write(task.shard, decided, selection_schema(), counts=plain)
+    values = values_of(task.view, task.shard, [rule.field for rule in task.rules])
+    tally, rows = Tally(task.rules), []
+    for id, copies, failed in zip(values["id"], values["copies"], failures(task.rules, values), strict=True):
+        tally.add(failed)
+        rows.append(decided(id, [reason for _, reason in failed], copies))
+    task.out.write(task.shard, rows, selection_schema(), counts=tally.counts(ablate=task.ablate))
+
+
+def failures(rules: Sequence[Rule], values: dict[str, list[Any]]) -> list[list[tuple[int, str]]]:
+    """For each row the rules that it fails, in order: their numbers and reasons."""
+    found: list[list[tuple[int, str]]] = [[] for _ in values["id"]]
+    for number, rule in enumerate(rules):
+        for row, reason in zip(found, rule.failures(values[rule.field]), strict=True):
+            if reason is not None:
+                row.append((number, reason))
+    return found

@@ -1,10 +1,12 @@
-"""Problems as they come in from a source: which are kept, and why the others are not.
+"""Problems and traces as they come in from a source: which are kept, and why the others are not.
 
 No stage itself; one place counts, so that every row of a source is either kept or has its reason.
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from distillkit.spec import seed_of
 from distillkit.trace import Problem
@@ -39,8 +41,57 @@ class Intake:
             del self.kept[each]
 
     def why(self) -> str:
-        """Reject reasons with their counts and an example of each."""
-        parts = [
-            f"{n} {reason} (e.g. {self.examples.get(reason)})" for reason, n in self.rejected.most_common()
-        ]
-        return f": {', '.join(parts)}" if parts else ""
+        return _why(self.rejected, self.examples)
+
+
+@dataclass
+class Tally:
+    """Traces as they come in, counted only: there are too many to hold."""
+
+    rows: int = 0
+    kept: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    """Reason -> where the first such row stands."""
+    _names: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Columns of the source, in the order in which they came up."""
+        return list(self._names)
+
+    def learn(self, names: Sequence[str]) -> list[str]:
+        """Take note of columns; returns them."""
+        self._names |= dict.fromkeys(names)
+        return list(names)
+
+    def row(self, row: Mapping[str, Any] | None) -> None:
+        self.rows += 1
+        if row is not None and not row.keys() <= self._names.keys():
+            self.learn(list(row))
+
+    def reject(self, where: str, reason: str) -> None:
+        self.rejected[reason] += 1
+        self.examples.setdefault(reason, where)
+
+    def facts(self) -> dict[str, Any]:
+        """All of it as JSON, for `add`."""
+        return {"rows": self.rows, "kept": self.kept, "rejected": self.rejected, "examples": self.examples,
+                "names": self.names}  # fmt: skip
+
+    def add(self, facts: Mapping[str, Any]) -> None:
+        """Count another part in."""
+        self.rows += facts["rows"]
+        self.kept += facts["kept"]
+        self.rejected.update(facts["rejected"])
+        self.examples = facts["examples"] | self.examples
+        self.learn(facts["names"])
+
+    def why(self) -> str:
+        return _why(self.rejected, self.examples)
+
+
+def _why(rejected: Counter[str], examples: Mapping[str, str]) -> str:
+    """Reject reasons with their counts and an example of each."""
+    parts = [f"{n:,} {reason} (e.g. {examples.get(reason)})" for reason, n in rejected.most_common()]
+    return f": {', '.join(parts)}" if parts else ""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,9 +18,10 @@ from distillkit.errors import StageError
 from distillkit.hub import dataset_rows, parse_reference
 from distillkit.reader import look_up
 from distillkit.spec import SourceFile, canonical
-from distillkit.stages.base import PROBLEMS, Job, Stage, write_shards
+from distillkit.stages.base import PROBLEMS, Job, Stage, Wire, write_shards
 from distillkit.stages.columns import Columns, messages_of, plain
 from distillkit.stages.intake import Intake
+from distillkit.stages.leaks import BenchmarkFile, Guard, Named, seek
 from distillkit.stages.source import BLOCK_ROWS, Found, Function, Puzzle, check_file, reader_of
 from distillkit.toy.problems import generate
 from distillkit.trace import Problem, problem_schema, to_row
@@ -64,6 +65,12 @@ class Problems(Stage):
     '#### (.+)' for GSM8K."""
     domain: str | None = None
     """Names the verifier; left out: the toy family's own, logic for a task of reasoning-gym, else math."""
+    decontaminate: Annotated[
+        list[Named], Wire((PROBLEMS,), default="none", external=True, heldout=True, named=True)
+    ] = []
+    """Benchmarks whose problems are left out, before anything is paid for them: earlier problems stages, built-in
+    names, or files as {file: mine.jsonl, columns: {prompt: question}}. The reason is `leaked`; leaks.jsonl of the
+    artifact has them."""
     split: Literal["train", "heldout"] = "train"
     """heldout: for evaluation only, refused wherever a model learns."""
     limit: int | None = Field(None, ge=1)
@@ -109,6 +116,9 @@ class Problems(Stage):
         return self
 
     def check(self, recipe_folder: Path) -> None:
+        for each in self.decontaminate:
+            if isinstance(each, BenchmarkFile):
+                each.check()
         if self.file is not None:
             reader_of(Path(self.file))
             check_file(self.file)
@@ -132,7 +142,10 @@ class Problems(Stage):
         return [] if self.python is None else [f"runs {self.python.function}() of {self.python.file}"]
 
     def run(self, job: Job) -> None:
-        intake = self._made() if self.toy is not None else self._read(job)
+        guard = Guard(seek(job, "decontaminate", self.decontaminate)) if self.decontaminate else None
+        intake = self._made(guard) if self.toy is not None else self._read(job, guard)
+        if guard is not None:
+            job.out.add_text("leaks.jsonl", guard.report())
         if self.logic is not None and len(intake.kept) < (self.limit or 0):
             job.warn(
                 f"{self.name}: only {len(intake.kept)} of {self.limit} different problems of {self._origin}"
@@ -151,18 +164,22 @@ class Problems(Stage):
             )
         write_shards(job, [to_row(problem) for problem in problems], problem_schema())
 
-    def _made(self) -> Intake:
-        made = generate(self.limit or 0, self.seed, self.split, self.terms)
-        named = [replace(problem, domain=self.domain or problem.domain) for problem in made]
-        return Intake(read=len(named), kept={problem.id: problem for problem in named})
+    def _made(self, guard: Guard | None) -> Intake:
+        intake = Intake()
+        for number, problem in enumerate(generate(self.limit or 0, self.seed, self.split, self.terms), 1):
+            named = replace(problem, domain=self.domain or problem.domain)
+            where = f"toy:{number}"
+            intake.take(where, guard.admit(where, named) if guard else named)
+        return intake
 
-    def _read(self, job: Job) -> Intake:
+    def _read(self, job: Job, guard: Guard | None) -> Intake:
         """Rows of the source until it ends or, where the first ones will do, until the limit is met."""
         intake, names, limit = Intake(), dict[str, None](), self.limit
         with closing(self._rows()) as rows:
             for where, row in rows:
                 names.update(dict.fromkeys(row or ()))
-                intake.take(where, self._problem(row))
+                found = self._problem(row)
+                intake.take(where, guard.admit(where, found) if guard else found)
                 if intake.read % BLOCK_ROWS == 0:
                     job.progress(intake.read, 0, unit="rows", kept=len(intake.kept))
                 if limit is not None and not self.shuffle and len(intake.kept) == limit:

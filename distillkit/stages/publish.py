@@ -1,119 +1,44 @@
-"""Lay a dataset or a model out as the folder that is byte for byte its Hub repository.
+"""Lay a dataset or a model out as the folder that is byte for byte its Hub repository, and push it.
 
-The folder holds the card, the manifest, the recipe and the data; nothing in it depends on when or where it was
-made, so equal content is equal bytes. Its base name carries its digest, because `datasets` caches local
-folders by base name.
+The folder holds the card, the manifest, the recipe and the data; nothing in it depends on when or where it was made,
+so equal content is equal bytes. The store keeps it as an edition under its name; the Hub gets a copy: one commit, and
+a tag that stays.
 """
 
-import hashlib
-import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from distillkit import publication
-from distillkit.artifact import Artifact, Row
-from distillkit.durable import link_or_copy, write_parquet, write_text
+from distillkit.artifact import Artifact, Shard
+from distillkit.delivery import Delivery
+from distillkit.durable import link_or_copy, write_text
+from distillkit.edition import DATASET, MODEL, Edition, Shelf, folder_name, seal
 from distillkit.errors import StageError
-from distillkit.publication import Portrait, lineage, row_funnel
+from distillkit.hub.target import Target, check_push
+from distillkit.licence import add_licences, chosen
+from distillkit.publication import Portrait, lineage, row_funnel, selections
 from distillkit.reader import View
 from distillkit.report import card, plots
-from distillkit.report.traces import Fate, fates
-from distillkit.spec import canonical
+from distillkit.report.material import curves_of, points
+from distillkit.spec import EXECUTION
 from distillkit.stages.base import LABELS, PUBLICATION, SCORES, SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
-from distillkit.store import Writer
-from distillkit.trace import JSON_COLUMNS, trace_of, trace_schema
-from distillkit.training.examples import answer_of
+from distillkit.stages.layout import DATA, REJECTED, Piece, pieces, published_columns, write_piece
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-TEXT_COLUMNS = (
-    "id", "problem_id", "messages", "reference", "domain", "source", "language", "finish_reason", "prompt_tokens",
-    "completion_tokens", "seed", "index", "model", "template", "sampling", "extra",
-)  # fmt: skip
-REJECTION = ("reject_stage", "reject_reason")
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the published rows."""
-
-    name: str
-    key: str
-    """Its name in a row of the view."""
-    type: "pa.DataType"
-    stage: str = ""
-    """The label stage that made it; empty for the text's own."""
-
-    def value(self, row: Row) -> Any:
-        """The value to publish: JSON labels as canonical text."""
-        found = row[self.key]
-        if self.stage and found is not None and self.key.rpartition(".")[2] in JSON_COLUMNS:
-            return canonical(found).decode()
-        return found
-
-
-def published_columns(view: View) -> list[Column]:
-    """Columns of the text, then those of the labels: bare where the name is unique, else `<stage>.<name>`."""
-    schema = trace_schema()
-    found = [Column(name, name, schema.field(name).type) for name in TEXT_COLUMNS]
-    for artifact in view.labels:
-        for label in list(artifact.schema())[1:]:
-            if label.name == "telemetry":  # of the machine that ran it, not of the data
-                continue
-            key = f"{artifact.stage}.{label.name}"
-            name = label.name if label.name in view.fields else key
-            found.append(Column(name, key, label.type, artifact.stage))
-    return found
-
-
-def published_row(row: Row, columns: Sequence[Column]) -> Row:
-    """A row of the dataset; the completion is the last message, with the `<think>` that its template opened."""
-    answer = {"role": "assistant", "content": answer_of(trace_of(row))}
-    return {column.name: column.value(row) for column in columns} | {"messages": [*row["messages"], answer]}
-
-
-class _Rows:
-    """The Parquet files of one config: a file per shard that has rows, named once their number is known."""
-
-    def __init__(self, folder: Path, columns: Sequence[Column], more: Sequence[str] = ()) -> None:
-        self.folder = folder
-        self.columns = columns
-        self.more = more
-        self.files = 0
-        self.count = 0
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """Write the rows of one shard."""
-        import pyarrow as pa
-
-        if not rows:
-            return
-        fields = [(column.name, column.type) for column in self.columns]
-        schema = pa.schema([*fields, *((name, pa.string()) for name in self.more)])
-        published = [
-            published_row(row, self.columns) | {name: row[name] for name in self.more} for row in rows
-        ]
-        write_parquet(pa.Table.from_pylist(published, schema), self.folder / f"{self.files:05d}.parquet")
-        self.files += 1
-        self.count += len(rows)
-
-    def close(self) -> None:
-        """Give the files the names that the Hub knows."""
-        for number in range(self.files):
-            name = f"train-{number:05d}-of-{self.files:05d}.parquet"
-            (self.folder / f"{number:05d}.parquet").rename(self.folder / name)
+RECIPE = "recipe.yaml"
+CURVES = ("loss", "reward", "length")
+"""Curves of a training that its card shows, where it has them."""
 
 
 class Publish(Stage):
-    """A selection of traces becomes a dataset folder, weights become a model folder."""
+    """A selection of traces becomes a dataset, weights become a model: a folder, and a repository on the Hub."""
 
+    VERSION: ClassVar[int] = 2
     MAKES: ClassVar[str] = PUBLICATION
 
     kind: Literal["publish"] = "publish"
@@ -123,124 +48,199 @@ class Publish(Stage):
     """Label stages whose columns go with the rows; left out: all over the same text."""
     scores: Annotated[str | None, Wire((SCORES,), default="none")] = None
     """Evaluation whose table stands in the card."""
-    repository: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
-    """Name of the repository, with or without its owner."""
+    repository: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)?$")
+    """Name of what is published, with or without an owner: it is laid out in the store and not pushed."""
+    hub: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """`owner/name` on the Hub: it is pushed there too. Give this or `repository`."""
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
-    """Semantic version, e.g. 1.0.0."""
+    """Semantic version, e.g. 1.0.0; becomes the tag v1.0.0, which stays."""
+    visibility: Literal["private", "public"] = "private"
+    """Who may read the repository on the Hub. One that exists is never switched: where it differs, it is refused."""
+    changelog: str | None = None
+    """What is new in this version; the card keeps it beside the entries of earlier versions."""
     license: str | None = None
-    """Licence identifier of the result; left out, the card says that none was declared."""
+    """Licence identifier of the result; needed where those of the teacher and the sources differ."""
+    licenses: dict[str, str] = Field(default_factory=dict)
+    """Licences of teachers and sources that state none themselves (files, endpoints), by their names in the card."""
     rejected: bool = False
     """Whether rejected rows go along, as a config of their own."""
+    replace: Annotated[bool, EXECUTION] = False
+    """Whether files in the repository that no push put there may be deleted."""
+
+    @model_validator(mode="after")
+    def _names_one_place(self) -> Self:
+        if (self.repository is None) == (self.hub is None):
+            raise ValueError("give `hub: owner/name` to push, or `repository: name` to lay it out only")
+        return self
+
+    @property
+    def title(self) -> str:
+        """Name of what is published."""
+        return self.hub or self.repository or ""
+
+    @property
+    def tag(self) -> str:
+        return f"v{self.version}"
+
+    def target(self, kind: str) -> Target:
+        """Where a dataset or a model is pushed to."""
+        return Target(kind, self.title, self.visibility, self.tag, self.replace)
+
+    def reach(self, inputs: Mapping[str, Sequence[str]], recipe: str) -> None:
+        if self.hub is None:
+            return
+        kind = MODEL if inputs["input"] == [WEIGHTS] else DATASET
+        sealed = publication.recipe_digest(recipe)
+
+        def may_be_ours(manifest: dict[str, Any]) -> bool:
+            return bool(manifest.get("files", {}).get(RECIPE, {}).get("sha256") == sealed)
+
+        check_push(self.target(kind), may_be_ours)
 
     def run(self, job: Job) -> None:
         [source] = job.artifacts("input")
-        tree = _empty(job.out)
-        facts = self._model(job, source, tree) if source.type == WEIGHTS else self._dataset(job, source, tree)
-        if job.recipe:
-            write_text(tree / "recipe.yaml", publication.public_recipe(job.recipe))
-        named = {"name": self.repository, "version": self.version, "content": source.content}
-        manifest = named | facts | {"files": _seal_files(tree)}
-        write_text(tree / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
-        digest = hashlib.sha256(canonical(manifest)).hexdigest()
-        folder = f"{self.repository.rpartition('/')[2]}-{digest[:12]}"
+        kind = MODEL if source.type == WEIGHTS else DATASET
+        tree = _workplace(job)
+        with self._delivery(job, kind) as delivery:
+            facts: dict[str, Any] = {
+                "name": self.title,
+                "version": self.version,
+                "kind": kind,
+                "content": source.content,
+            }
+            make = self._model if kind == MODEL else self._dataset
+            facts |= make(job, source, tree, delivery)
+            facts["license"] = chosen(self.license, facts)
+            facts["changelog"] = delivery.changelog(self.version, self.changelog)
+            edition = self._seal(job, tree, facts)
+            if pushed := delivery.deliver(edition):
+                job.out.telemetry["pushed"] = asdict(pushed)
+        folder = folder_name(edition)
         tree.rename(job.out.path / folder)
-        job.out.summary = {"folder": folder, "repository": self.repository, "version": self.version}
+        job.out.summary = {"folder": folder, "repository": self.title, "version": self.version}
 
-    def _dataset(self, job: Job, source: Artifact, tree: Path) -> dict[str, Any]:
+    def _delivery(self, job: Job, kind: str) -> AbstractContextManager[Delivery]:
+        def progress(done: int, total: int) -> None:
+            if total:
+                job.progress(done, total, unit="bytes")
+
+        target = self.target(kind) if self.hub is not None else None
+        return Delivery.open(Shelf.of(job.store.root, kind, self.title), self.tag, job.warn, target, progress)
+
+    def _seal(self, job: Job, tree: Path, facts: dict[str, Any]) -> Edition:
+        """Write the recipe, the card and the manifest, which has the last word on every other file."""
+        recipe = publication.public_recipe(job.recipe) if job.recipe else ""
+        if recipe:
+            write_text(tree / RECIPE, recipe)
+        title = card.Title(self.title, self.version, facts["license"])
+        write = card.model_card if facts["kind"] == MODEL else card.dataset_card
+        write_text(tree / "README.md", write(title, facts, recipe, job.artifacts("scores")))
+        return seal(tree, {name: fact for name, fact in facts.items() if name != "example"})
+
+    def _dataset(self, job: Job, source: Artifact, tree: Path, delivery: Delivery) -> dict[str, Any]:
         view = View.of(job.store, source, job.artifacts("labels"))
-        columns = published_columns(view)
-        portrait, example = self._write_rows(job, view, columns, tree)
+        portrait, files = self._write_rows(job, view, tree, delivery)
         behind = lineage(job.store, source, publication.DATA)
         facts = {
             **portrait.facts(),
-            "teachers": publication.teachers(job.store, behind),
-            "sources": publication.sources(behind),
+            "rejected": sum(shard.rows for name, shard in files.items() if name.startswith(REJECTED)),
+            **self._origin(job, behind),
             "conditions": publication.conditions(behind),
+            "decontamination": publication.decontamination(lineage(job.store, source)),
             **publication.judged(lineage(job.store, source)),
             "funnel": row_funnel(job.store, source),
+            "columns": {column.name: column.stage for column in published_columns(view)},
+            "files": {name: _described(shard) for name, shard in files.items()},
+            "example": portrait.example,
         }
         steps = [step for step in facts["funnel"] if step["kind"] != "problems"]
         plots.save_png(plots.funnel(steps), tree / "funnel.png")
-        plots.save_png(plots.length_histogram({"published": portrait.tokens}), tree / "lengths.png")
-        stages = {column.name: column.stage for column in columns}
-        text = card.dataset_card(self._title, facts, stages, example, job.artifacts("scores"))
-        write_text(tree / "README.md", text)
+        if portrait.tokens:
+            plots.save_png(plots.length_histogram({"published": portrait.tokens}), tree / "lengths.png")
         return facts
 
-    def _write_rows(
-        self, job: Job, view: View, columns: Sequence[Column], tree: Path
-    ) -> tuple[Portrait, dict[str, str]]:
-        """Write data/ and rejected/; returns the statistics, and the trace of smallest id as the example."""
-        kept, dropped = _Rows(tree / "data", columns), _Rows(tree / "rejected", columns, REJECTION)
-        decided = fates(job.store, view.selection) if self.rejected and view.selection else {}
-        portrait = Portrait()
-        firsts: list[Row] = []
-        for shard in range(view.shards):
-            mine, others = _split(view, shard, decided) if decided else (view.shard(shard), [])
-            for row in mine:
-                portrait.add(row)
-            firsts += mine[:1]
-            kept.add(mine)
-            dropped.add(others)
-            job.progress(shard + 1, view.shards, unit="shards")
-        if not firsts:
-            raise StageError(f"{self.name}: no rows to publish; loosen the filters before it")
-        kept.close()
-        dropped.close()
-        portrait.rejected = dropped.count
-        job.out.rows_in, job.out.rows_kept = view.count, portrait.rows
-        first = trace_of(min(firsts, key=lambda row: str(row["id"])))
-        return portrait, {"prompt": first.prompt, "completion": answer_of(first)}
+    def _origin(self, job: Job, behind: list[Artifact]) -> dict[str, Any]:
+        """Teachers and sources of rows, with their licences."""
+        found = {"teachers": publication.teachers(job.store, behind), "sources": publication.sources(behind)}
+        add_licences(found, self.licenses, online=self.hub is not None)
+        return found
 
-    def _model(self, job: Job, source: Artifact, tree: Path) -> dict[str, Any]:
+    def _write_rows(
+        self, job: Job, view: View, tree: Path, delivery: Delivery
+    ) -> tuple[Portrait, dict[str, Shard]]:
+        """Write data/ and rejected/, each finished file on its way to the Hub while the next one is made."""
+        chain = selections(job.store, view.selection) if self.rejected and view.selection else []
+        todo = pieces(view, chain, tree, job.out.scratch / "portraits")
+        if not any(piece.folder == DATA for piece in todo):
+            raise StageError(f"{self.name}: no rows to publish; loosen the filters before it")
+        portrait, files = Portrait(), {}
+        for piece, shard, part in job.executor.map(write_piece, todo):
+            delivery.add(piece.file)
+            files[piece.name] = shard
+            portrait = portrait + part if piece.folder == DATA else portrait
+            job.progress(len(files), len(todo), unit="files")
+        _remove_others(tree, todo)
+        job.out.rows_in, job.out.rows_kept = view.count, portrait.rows
+        return portrait, files
+
+    def _model(self, job: Job, source: Artifact, tree: Path, delivery: Delivery) -> dict[str, Any]:
         for path in sorted((source.path / "model").iterdir()):
             link_or_copy(path, tree / path.name)
+            if path.suffix == ".safetensors":
+                delivery.add(tree / path.name)
         trained = lineage(job.store, source, publication.MODEL)
-        data = [each for one in trained for each in lineage(job.store, one, publication.DATA)]
+        fed = [
+            job.store.open(end["artifact"], end["name"])
+            for one in trained
+            for end in publication.rows_of(one)
+        ]
+        data = [each for one in fed for each in lineage(job.store, one, publication.DATA)]
+        trainings = publication.trainings(trained)
         facts = {
-            "trainings": publication.trainings(trained),
-            "teachers": publication.teachers(job.store, data),
-            "sources": publication.sources(data),
+            "trainings": trainings,
+            "datasets": publication.published_as(job.store.root, fed),
+            **self._origin(job, list({each.path.name: each for each in data}.values())),
             "funnel": row_funnel(job.store, source),
             **publication.judged(lineage(job.store, source)),
         }
-        write_text(tree / "README.md", card.model_card(self._title, facts, job.artifacts("scores")))
+        add_licences({"trainings": trainings}, self.licenses, online=self.hub is not None)
+        facts["curves"] = _draw_curves(source, tree)
         return facts
 
-    @property
-    def _title(self) -> card.Title:
-        return card.Title(self.repository, self.version, self.license)
+
+def _draw_curves(source: Artifact, tree: Path) -> list[str]:
+    """Names of the training's curves, each drawn as `curve-<name>.png`."""
+    curves = curves_of(source)
+    drawn = {name: points(curves, name) for name in CURVES if name in curves}
+    for name, line in drawn.items():
+        if line:
+            plots.save_png(plots.lines({source.stage: line}), tree / f"curve-{name}.png")
+    return [name for name, line in drawn.items() if line]
 
 
-def _empty(out: Writer) -> Path:
-    """A fresh folder to build in; what an interrupted run left is removed."""
-    tree = out.scratch / "tree"
-    for path in [tree, *out.path.iterdir()]:
-        if path.is_dir() and path != out.scratch:
+def _described(shard: Shard) -> dict[str, Any]:
+    """What the manifest says of a file of rows besides its bytes."""
+    return {"rows": shard.rows, "content": shard.content, "counts": shard.counts}
+
+
+def _workplace(job: Job) -> Path:
+    """The folder to build in: finished files of rows stay from an interrupted run, all else is made anew."""
+    tree = job.out.scratch / "tree"
+    for path in [*(tree.iterdir() if tree.exists() else ()), *job.out.path.iterdir()]:
+        if path.name in (DATA, REJECTED) and path.parent == tree:
+            continue
+        if path.is_dir() and path != job.out.scratch:
             shutil.rmtree(path)
-    tree.mkdir()
+        elif path.parent == tree:
+            path.unlink()
+    tree.mkdir(exist_ok=True)
     return tree
 
 
-def _seal_files(tree: Path) -> dict[str, dict[str, Any]]:
-    """Relative path -> {bytes, sha256} of every file, each of them safely on the disk."""
-    found = {}
-    for path in sorted(tree.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                os.fsync(file.fileno())
-            found[str(path.relative_to(tree))] = {"bytes": path.stat().st_size, "sha256": sha256}
-    return found
-
-
-def _split(view: View, shard: int, decided: Mapping[str, Fate]) -> tuple[list[Row], list[Row]]:
-    """Kept and rejected rows of a shard, the latter with the stage and the reason."""
-    kept, dropped = [], []
-    for row in View(view.texts, view.labels).shard(shard):
-        fate = decided.get(row["id"])
-        if fate is None:
-            kept.append(row)
-        else:
-            dropped.append(row | dict(zip(REJECTION, fate, strict=True)))
-    return kept, dropped
+def _remove_others(tree: Path, written: list[Piece]) -> None:
+    """Remove what lies among the rows and is none of theirs."""
+    files = {piece.file for piece in written}
+    for folder in (DATA, REJECTED):
+        for path in (tree / folder).glob("*"):
+            if path not in files:
+                path.unlink()

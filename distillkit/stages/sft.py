@@ -4,6 +4,7 @@ Source: DeepSeek-R1, arXiv:2501.12948v2, section 2.4 (distillation: SFT only, 2 
 """
 
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -127,8 +128,9 @@ class Sft(Stage, Training):
 
 
 def traces_of(job: Job) -> Iterator[Trace]:
-    """The traces that come in, one shard in memory at a time."""
-    return (trace_of(row) for row in job.view().rows(labels=False))
+    """The traces that come in, each as often as its selection says."""
+    for row in job.view().rows(labels=False):
+        yield from repeat(trace_of(row), row.get("copies", 1))
 
 
 def summary(logs: Logs, examples: Examples, steps: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import count, islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, JsonValue
 
@@ -22,6 +22,10 @@ from distillkit.verifiers.logic import check_package, reference_of
 from distillkit.verifiers.logic.gym import BLOCK, serve_problems
 from distillkit.worker import check_function, user_function
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
 Found = tuple[str, Row | None]
 """Where a row stands ("train.jsonl:17") and its columns, None where it could not be read."""
 
@@ -30,6 +34,7 @@ Choose = Callable[[list[str]], list[str]]
 
 BLOCK_ROWS = 1000
 """Rows that are read, or asked of a user's function, at a time."""
+_BATCH_BYTES = 8 * 2**20
 _MEMORY_GIB = 8.0
 
 
@@ -43,7 +48,7 @@ def reader_of(path: Path) -> Callable[[Path, Choose], Iterator[Found]]:
     """The function that reads a file of this ending."""
     readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
     if path.suffix not in readers:
-        raise RecipeError(f"{path}: cannot be read as problems; there are {', '.join(readers)}")
+        raise RecipeError(f"{path}: rows of such a file cannot be read; there are {', '.join(readers)}")
     return readers[path.suffix]
 
 
@@ -91,12 +96,31 @@ def _parquet(path: Path, choose: Choose) -> Iterator[Found]:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
-        batches = file.iter_batches(BLOCK_ROWS, columns=choose(file.schema_arrow.names))
-        for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
-            yield f"{path.name}:{number}", row
+        # Column chunks are read piece by piece: a row group may be gigabytes.
+        with pq.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
+            batches = file.iter_batches(_batch_rows(file), columns=choose(file.schema_arrow.names))
+            for number, row in enumerate((row for batch in batches for row in _rows_of(batch)), 1):
+                yield f"{path.name}:{number}", row
     except (pa.ArrowException, OSError) as error:
         raise StageError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
+
+
+def _batch_rows(file: "pq.ParquetFile") -> int:
+    """Rows that are about `_BATCH_BYTES`, by the row group that has the largest."""
+    groups = [file.metadata.row_group(at) for at in range(file.num_row_groups)]
+    largest = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=1.0)
+    return max(1, min(BLOCK_ROWS, int(_BATCH_BYTES / max(1.0, largest))))
+
+
+def _rows_of(batch: "pa.RecordBatch") -> list[Row | None]:
+    """The rows of a batch, None for one whose bytes are no text."""
+    try:
+        rows: list[Row | None] = batch.to_pylist()
+        return rows
+    except UnicodeDecodeError:
+        if len(batch) == 1:
+            return [None]
+        return [row for at in range(len(batch)) for row in _rows_of(batch.slice(at, 1))]
 
 
 def serve_blocks(file: str, function: str, digest: str) -> Callable[[list[Any]], list[Any]]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PASSING = frozenset({"grader_timeout", "judge_unavailable"})
 """Reasons that the load of the machine or of a server gave: another run may find another."""
+IMPORTED = "imported/"
+"""What names of verdicts begin with that a trace set brought along, in `extra.verdicts`."""
 WHOLE_FILE = "file"
 """Origin of what `apply` reads: there the file is taken for all that was sampled."""
 
@@ -36,7 +38,8 @@ class Verify(Labeler):
 
     `verdicts` is {domain: {score, reason, answer, detail}}, and `<domain>/<part>` for every verifier that a verdict
     was made of, so both stay where one looks again at what another rejected; `detail` is there where the verifier
-    has more to say. `telemetry` has under the same names what may differ from run to run (cost, sandbox level).
+    has more to say. `imported/<name>` is what the source of a trace set said of it. `telemetry` has under the same
+    names what may differ from run to run (cost, sandbox level).
 
     `problem_n` counts the traces of the same problem and origin; `problem_pass_rate` is the share of the judged ones
     among them that are right in full. It is null where it would say nothing about the model: where none was judged,
@@ -147,8 +150,9 @@ def _cost(job: Job) -> float | None:
 
 
 def _told(row: Row) -> list[Row]:
-    """Every verdict on a trace, those of the parts too."""
-    return list(json.loads(row["verdicts"]).values())
+    """Every verdict of our own on a trace, those of the parts too."""
+    verdicts = json.loads(row["verdicts"])
+    return [each for name, each in verdicts.items() if not name.startswith(IMPORTED)]
 
 
 def _polled(verdicts: list[Row]) -> bool:
@@ -179,7 +183,7 @@ def _row(trace: Trace, verdict: Verdict, group: list[Verdict]) -> Row:
     every = dict(_flat(trace.domain, verdict))
     telemetry = {name: each.telemetry for name, each in every.items() if each.telemetry}
     return {
-        "verdicts": _json({name: _shown(each) for name, each in every.items()}),
+        "verdicts": _json({name: _shown(each) for name, each in every.items()} | _imported(trace)),
         "score": verdict.score,
         "reason": verdict.reason,
         "answer": verdict.answer,
@@ -187,6 +191,13 @@ def _row(trace: Trace, verdict: Verdict, group: list[Verdict]) -> Row:
         "problem_pass_rate": judged.count(1.0) / len(judged) if judged and _all_kept(trace) else None,
         "telemetry": _json(telemetry) if telemetry else None,
     }
+
+
+def _imported(trace: Trace) -> Row:
+    """What the source of a trace said of it, as verdicts."""
+    found = trace.extra.get("verdicts")
+    given = found.items() if isinstance(found, dict) else ()
+    return {f"{IMPORTED}{name}": each for name, each in given if isinstance(each, dict) and "score" in each}
 
 
 def _all_kept(trace: Trace) -> bool:

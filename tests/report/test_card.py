@@ -14,7 +14,8 @@ FACTS: dict[str, Any] = {
     "problems": 400,
     "tokens": 30_000,
     "domains": {"math": 1_000, "code": 200},
-    "languages": {"en": 1_200},
+    "languages": {"en": 900, "zh": 300},
+    "models": {"org/teacher": 1_200},
     "mixed_language": 6,
     "lengths": {"median": 20, "p95": 40, "longest": 90},
     "rejected": 0,
@@ -25,6 +26,7 @@ FACTS: dict[str, Any] = {
             "stage": "traces",
             "sampling": {"n": 4, "temperature": 0.6},
             "trainings": [],
+            "licence": "mit",
         },
         {
             "name": "zero",
@@ -35,20 +37,40 @@ FACTS: dict[str, Any] = {
                 {"base": "org/base", "revision": "d" * 40, "kind": "sft"},
                 {"base": "cold", "revision": "", "kind": "grpo"},
             ],
+            "licence": None,
         },
     ],
-    "sources": [{"stage": "problems", "source": "hub: org/problems@v1", "rows": 500}],
+    "sources": [
+        {
+            "stage": "problems",
+            "kind": "problems",
+            "source": "hub: org/problems@v1",
+            "rows": 500,
+            "licence": "cc-by-4.0",
+        }
+    ],
     "conditions": [{"stage": "kept", "condition": "score at least 1", "reason": "wrong"}],
     "funnel": [
         {"stage": "kept", "kind": "filter", "rows_in": 2_000, "rows_kept": 1_200, "rejected": {"wrong": 800}}
     ],
+    "decontamination": [
+        {
+            "stage": "leaks",
+            "against": ["aime24", "math500"],
+            "on": "prompt",
+            "rows": 2_000,
+            "found": {"math500": 7},
+        }
+    ],
+    "columns": {"id": "", "score": "judged", "second.score": "second"},
+    "changelog": [{"version": "1.2.0", "text": "More\nrows."}, {"version": "1.0.0", "text": "The first."}],
+    "example": {"id": "x", "prompt": "1 + 1", "completion": "<think>2</think>2"},
 }
-EXAMPLE = {"prompt": "1 + 1", "completion": "<think>2</think>2"}
+RECIPE = "name: x\nnote: '```'\n"
 
 
 def card(licence: str | None = None, **changed: Any) -> str:
-    columns = {"id": "", "score": "judged", "second.score": "second"}
-    return dataset_card(Title("me/traces", "1.2.0", licence), FACTS | changed, columns, EXAMPLE, [])
+    return dataset_card(Title("me/traces", "1.2.0", licence), FACTS | changed, RECIPE, [])
 
 
 def header(text: str) -> dict[str, Any]:
@@ -61,7 +83,7 @@ def test_the_header_is_what_the_hub_reads() -> None:
     assert header(card("mit")) == {
         "pretty_name": "traces",
         "license": "mit",
-        "language": ["en"],
+        "language": ["en", "zh"],
         "task_categories": ["text-generation"],
         "size_categories": ["1K<n<10K"],
         "library_name": "distillkit",
@@ -79,12 +101,13 @@ def test_the_header_is_what_the_hub_reads() -> None:
 def test_a_licence_is_never_invented() -> None:
     text = card(None)
     assert "license" not in header(text)
-    assert "Licence: none was declared in the recipe" in text
-    assert "Licence: mit" in card("mit")
+    assert "Licence of this dataset: none was declared" in text
+    assert "Licence of this dataset: mit" in card("mit")
 
 
 def test_an_odd_licence_stays_one_value() -> None:
-    assert header(card("other: no\nbase_model: evil"))["license"] == "other: no\nbase_model: evil"
+    found = header(card("other: no\nbase_model: evil"))
+    assert (found["license"], found["license_name"]) == ("other", "other-no-base-model-evil")
     assert "base_model" not in header(card("other: no\nbase_model: evil"))
 
 
@@ -110,9 +133,10 @@ def test_the_card_tells_where_rows_come_from_and_where_they_went() -> None:
         "| tokens of the completions | 30,000; half up to 20, 95 % up to 40, longest 90 |",
         "| domains | math 1,000, code 200 |",
         "| mix languages | 6 (0.5%) |",
-        f"- Teacher: `org/teacher` at `{'c' * 40}` (n 4, temperature 0.6; stage `traces`)",
-        f"- Teacher: `zero`, `org/base` at `{'d' * 40}` trained by sft, then by grpo (n 8; stage `own`)",
-        "- Problems: hub: org/problems@v1, 500 of them (stage `problems`)",
+        f"- Teacher: `org/teacher` at `{'c' * 40}` (n 4, temperature 0.6; stage `traces`). Its licence: mit.",
+        f"- Teacher: `zero`, `org/base` at `{'d' * 40}` trained by sft, then by grpo (n 8; stage `own`). "
+        "Its licence is not known.",
+        "- Problems: hub: org/problems@v1, 500 of them (stage `problems`). Its licence: cc-by-4.0.",
         "| kept | filter | wrong 800 | 2,000 | 1,200 |",
         "| `kept` | score at least 1 | wrong |",
         "| `id` | problem, origin (who sampled it, and how) and number of the sample, with `/` between them | the text |",
@@ -128,33 +152,78 @@ def test_what_was_not_measured_is_not_told() -> None:
     text = card(languages={}, mixed_language=None, lengths=None, conditions=[])
     assert "language" not in header(text)
     assert "mix languages" not in text
-    assert "| tokens of the completions | 30,000 |" in text
+    assert "| tokens of the completions | not counted |" in text
+    assert "30,000" not in text
+    assert "lengths.png" not in text
     assert "had to meet" not in text
+    assert "not searched for the problems of any benchmark" in card(decontamination=[])
+    assert "## Versions" not in card(changelog=[])
+    assert "| language | en 900 (75.0%), zh 300 (25.0%) |" in card()
 
 
-def test_a_model_card_names_its_base_and_its_steps() -> None:
-    steps = [
+def test_what_was_searched_for_leaks_is_told_also_where_nothing_was_found() -> None:
+    lines = card().splitlines()
+    assert "| `leaks` | aime24 | prompt | 2,000 | 0 |" in lines
+    assert "| `leaks` | math500 | prompt | 2,000 | 7 |" in lines
+
+
+def test_the_changelog_and_the_recipe_stand_in_the_card() -> None:
+    text = card()
+    assert "- **1.2.0** More\n  rows.\n- **1.0.0** The first.\n" in text
+    assert text.endswith(f"## How it was made\n\n````yaml\n{RECIPE}````\n")
+    assert "How it was made" not in dataset_card(Title("me/traces", "1.2.0", None), FACTS, "", [])
+
+
+def test_the_hubs_own_reader_takes_the_cards() -> None:
+    repocard = pytest.importorskip("huggingface_hub.repocard")
+    data = repocard.DatasetCard(card("MIT")).data
+    assert (data.license, data.size_categories, data.language) == ("mit", ["1K<n<10K"], ["en", "zh"])
+    assert data.configs[0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+    model = repocard.ModelCard(model_card(Title("me/model", "1.0.0", "Qwen licence"), MODEL, "", [])).data
+    assert (model.base_model, model.datasets, model.library_name) == (
+        "org/base",
+        ["me/traces"],
+        "transformers",
+    )
+    assert (model.license, model.to_dict()["license_name"]) == ("other", "qwen-licence")
+
+
+MODEL: dict[str, Any] = {
+    "trainings": [
         {
-            "stage": "cold",
-            "kind": "sft",
-            "base": "org/base@main",
-            "revision": "d" * 40,
-            "rows": 90,
-            "summary": {"steps": 7},
+            "stage": "cold", "kind": "sft", "base": "org/base@main", "revision": "d" * 40, "rows": 90,
+            "summary": {"steps": 7}, "licence": "apache-2.0",
         },
-        {"stage": "zero", "kind": "grpo", "base": "cold", "revision": "", "rows": 1_000, "summary": {}},
-    ]
-    facts = {"trainings": steps, "teachers": [], "sources": FACTS["sources"], "funnel": []}
-    text = model_card(Title("me/model", "1.0.0", None), facts, [])
+        {
+            "stage": "zero", "kind": "grpo", "base": "cold", "revision": "", "rows": 1_000, "summary": {},
+            "licence": None,
+        },
+    ],
+    "datasets": [{"name": "me/traces", "revision": "e" * 40, "tag": "v1.2.0"}],
+    "teachers": [],
+    "sources": FACTS["sources"],
+    "funnel": [],
+    "curves": ["loss", "reward"],
+    "changelog": [],
+}  # fmt: skip
+
+
+def test_a_model_card_names_its_base_its_steps_and_its_data() -> None:
+    text = model_card(Title("me/model", "1.0.0", None), MODEL, RECIPE, [])
     assert header(text) == {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "base_model": "org/base",
+        "datasets": ["me/traces"],
         "tags": ["distillkit", "reasoning", "sft", "grpo"],
     }
-    assert f"| `cold` | sft | `org/base@main` at `{'d' * 40}` | 90 | 7 |" in text
-    assert "| `zero` | grpo | `cold` | 1,000 |  |" in text
+    assert f"| `cold` | sft | `org/base@main` at `{'d' * 40}` | apache-2.0 | 90 | 7 |" in text
+    assert "| `zero` | grpo | `cold` |  | 1,000 |  |" in text
+    assert f"- Dataset: `me/traces` at `{'e' * 40}` (v1.2.0)" in text
+    assert "![loss by step](curve-loss.png)\n\n![reward by step](curve-reward.png)" in text
+    assert 'from_pretrained("me/model", revision="v1.0.0")' in text
     assert "## The data behind it" not in text
+    assert "\n\n\n" not in text
 
 
 @given(st.text())

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from distillkit.artifact import shard_of
 from distillkit.report import traces
 from distillkit.report.material import Material
-from distillkit.report.traces import answers, browsed, choose, fates, lengths, shown, visible
+from distillkit.report.traces import answers, browsed, choose, lengths, shown
+from distillkit.show.fate import fates
+from distillkit.show.piece import visible
 
 
 def row(**fields: Any) -> dict[str, Any]:
@@ -124,9 +126,9 @@ def test_a_chain_of_selections_tells_who_dropped_first(worlds: Any, tmp_path: An
     chosen = {r["id"]: (r["kept"], r["reason"]) for r in made.artifacts["chosen"].rows()}
     for id, fate in found.items():
         if not right[id][0]:
-            assert fate == ("right", right[id][1])
+            assert fate is not None and (fate.stage, fate.reason) == ("right", right[id][1])
         elif not chosen[id][0]:
-            assert fate == ("chosen", chosen[id][1])
+            assert fate is not None and (fate.stage, fate.reason) == ("chosen", chosen[id][1])
         else:
             assert fate is None
 

@@ -16,8 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from distillkit.artifact import Artifact, Manifest
 from distillkit.errors import RecipeError, StageError
 from distillkit.executor import Processes
-from distillkit.measures.readability import R1_READABLE
 from distillkit.reader import View
+from distillkit.rule import PRESETS, ablation
 from distillkit.spec import identity
 from distillkit.stages.base import Input, Job, write_shards
 from distillkit.stages.filter import Filter, Rule
@@ -30,7 +30,7 @@ FINISHED = {"field": "finish_reason", "is": "stop", "reason": "truncated"}
 ENGLISH = {"field": "measures.language.share", "min": 0.98, "reason": "mixed_language"}
 VERDICTS = pa.schema([("id", pa.string()), ("score", pa.float64()), ("reason", pa.string())])
 MEASURES = pa.schema([("id", pa.string()), ("measures", pa.string())])
-LEAKS = pa.schema([("id", pa.string()), ("leak", pa.string())])
+FLAGS = pa.schema([("id", pa.string()), ("flag", pa.string())])
 
 
 def trace(number: int, **fields: Any) -> Trace:
@@ -61,10 +61,12 @@ class World:
         inputs = {"input": [source or self.text], "labels": self.labels}
         return Job(self.store, out, inputs, shards=SHARDS, **fields)
 
-    def filter(self, *rules: dict[str, Any], source: Input | None = None, **fields: Any) -> Artifact:
+    def filter(
+        self, *rules: dict[str, Any], source: Input | None = None, ablate: bool = False, **fields: Any
+    ) -> Artifact:
         with self.store.building("filter", f"{len(self.store.all()):016x}", print) as out:
             job = self.job(out, source, **fields)
-            Filter(name="kept", rules=list(rules)).run(job)
+            Filter(name="kept", rules=list(rules), ablate=ablate).run(job)
             named = {
                 slot: [
                     {"name": i.name, "type": i.type, "content": i.content, "artifact": i.artifact}
@@ -94,8 +96,17 @@ def world(tmp_path: Path) -> World:
     made.label("judged", VERDICTS, [{"score": s, "reason": "correct" if s else "wrong"} for s in scores])
     shares = [1.0, 1.0, 1.0, 1.0, 0.5, None]
     made.label("measured", MEASURES, [{"measures": json.dumps({"language": {"share": s}})} for s in shares])
-    made.label("leaks", LEAKS, [{"leak": "aime24" if n == 0 else None} for n in range(6)])
+    made.label("flags", FLAGS, [{"flag": "aime24" if n == 0 else None} for n in range(6)])
     return made
+
+
+def nested(fields: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """{kind: {key: value}} of `measures.kind.key` fields."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in fields.items():
+        _, kind, key = name.split(".")
+        found.setdefault(kind, {})[key] = value
+    return found
 
 
 class TestFilter:
@@ -119,9 +130,35 @@ class TestFilter:
         }
         assert counts["failed_alone"] == {"wrong": 1, "unjudged": 1, "mixed_language": 1, "unmeasured": 1}
 
+    def test_every_row_keeps_all_its_reasons(self, world: World) -> None:
+        found = world.filter(CORRECT, FINISHED, ENGLISH, {**FINISHED, "reason": "wrong"})
+        rows = {int(row["id"].split("/")[0], 16): row for row in found.rows()}
+        assert [rows[n]["reasons"] for n in range(6)] == [
+            [], ["wrong"], ["unjudged"], ["wrong", "truncated"], ["mixed_language"], ["unmeasured"],
+        ]  # fmt: skip
+        assert {n: rows[n]["copies"] for n in range(6)} == {0: 1, **dict.fromkeys(range(1, 6), 0)}
+
+    def test_the_funnel_without_each_rule_is_what_a_filter_without_it_makes(self, world: World) -> None:
+        rules = [CORRECT, FINISHED, ENGLISH]
+        without = ablation(world.filter(*rules, ablate=True))
+        for left_out in range(3):
+            others = world.filter(*rules[:left_out], *rules[left_out + 1 :]).manifest
+            assert without[left_out]["rows_kept"] == others.rows_kept
+            assert without[left_out]["rejected"] == others.rejected
+        assert [each["rule"] for each in without] == [
+            "score at least 1", "finish_reason is stop", "measures.language.share at least 0.98",
+        ]  # fmt: skip
+
+    def test_an_ablation_is_no_other_content(self, world: World) -> None:
+        plain, ablated = world.filter(CORRECT, FINISHED), world.filter(CORRECT, FINISHED, ablate=True)
+        assert plain.content == ablated.content
+        assert "freed" not in plain.manifest.counts
+        one, two = (Filter(name="a", rules=[CORRECT], ablate=each) for each in (False, True))
+        assert identity(one) != identity(two), "else the counts of a stored filter would be missing"
+
     def test_null_is_tested_by_is(self, world: World) -> None:
-        assert reasons(world.filter({"field": "leak", "is": None, "reason": "leaked"}))[0] == "leaked"
-        found = world.filter({"field": "leak", "is_not": None, "reason": "clean"})
+        assert reasons(world.filter({"field": "flag", "is": None, "reason": "leaked"}))[0] == "leaked"
+        found = world.filter({"field": "flag", "is_not": None, "reason": "clean"})
         assert [n for n, reason in reasons(found).items() if reason is None] == [0]
         unjudged = world.filter({"field": "score", "is": [None, 0], "reason": "right"})
         assert [n for n, reason in sorted(reasons(unjudged).items()) if reason is None] == [1, 2, 3]
@@ -191,16 +228,17 @@ class TestFilter:
         inline = world.filter(CORRECT, FINISHED)
         assert world.filter(CORRECT, FINISHED, executor=Processes(2)).content == inline.content
 
-    def test_the_preset_drops_by_r1_s_rules(self, tmp_path: Path) -> None:
-        fields = [rule["field"].split(".")[-1] for rule in R1_READABLE]
-        clean = dict.fromkeys(fields, 0)
-        shapes = [clean, *({**clean, rule["field"].split(".")[-1]: rule["max"] + 1} for rule in R1_READABLE)]
-        world = World(tmp_path, [trace(n) for n in range(len(shapes))])
+    @pytest.mark.parametrize("preset", PRESETS)
+    def test_a_preset_drops_by_its_rules(self, tmp_path: Path, preset: str) -> None:
+        rules = PRESETS[preset]
+        ends = {rule["field"]: rule.get("max", rule.get("min")) for rule in rules}
+        beyond = [{**ends, rule["field"]: rule["max"] + 1 if "max" in rule else 0.5} for rule in rules]
+        world = World(tmp_path, [trace(n) for n in range(len(rules) + 1)])
         world.label(
-            "measured", MEASURES, [{"measures": json.dumps({"readability": shape})} for shape in shapes]
+            "measured", MEASURES, [{"measures": json.dumps(nested(each))} for each in [ends, *beyond]]
         )
-        found = reasons(world.filter({"preset": "r1_readable"}))
-        assert [found[n] for n in range(len(shapes))] == [None, *(rule["reason"] for rule in R1_READABLE)]
+        found = reasons(world.filter({"preset": preset}))
+        assert [found[n] for n in range(len(found))] == [None, *(rule["reason"] for rule in rules)]
 
 
 class TestRule:
@@ -209,7 +247,7 @@ class TestRule:
         self, one: float, two: float, value: float | None
     ) -> None:
         low, high = sorted((one, two))
-        failure = Rule(field="score", min=low, max=high, reason="out").failure({"id": "a", "score": value})
+        [failure] = Rule(field="score", min=low, max=high, reason="out").failures([value])
         if value is None or value != value:
             assert failure == "unjudged"
         else:
@@ -217,15 +255,22 @@ class TestRule:
 
     @pytest.mark.parametrize("field", ["score", "judged.score", "verdicts.math.score"])
     def test_a_null_score_is_unjudged(self, field: str) -> None:
-        assert Rule(field=field, min=0, reason="low").failure({"id": "a"}) == "unjudged"
+        assert Rule(field=field, min=0, reason="low").failures([None]) == ["unjudged"]
 
     @pytest.mark.parametrize("field", ["measures.language.share", "similarity", "completion_tokens"])
     def test_another_null_is_unmeasured(self, field: str) -> None:
-        assert Rule(field=field, max=1, reason="high").failure({"id": "a"}) == "unmeasured"
+        assert Rule(field=field, max=1, reason="high").failures([None]) == ["unmeasured"]
 
     def test_a_null_passes_is_not(self) -> None:
-        row = {"id": "a", "leak": None}
-        assert Rule(field="leak", is_not="aime24", reason="leaked").failure(row) is None
+        for test in ({"is_not": "aime24"}, {"not_in": ["aime24"]}):
+            assert Rule(field="flag", **test, reason="leaked").failures([None, "aime24"]) == [None, "leaked"]
+
+    def test_in_and_not_in_are_opposites(self) -> None:
+        values = ["math", "code", None, 3]
+        inside = Rule(field="domain", in_=["math", None], reason="x").failures(values)
+        outside = Rule(field="domain", not_in=["math", None], reason="x").failures(values)
+        assert inside == [None, "x", None, "x"]
+        assert outside == ["x", None, "x", None]
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -234,6 +279,9 @@ class TestRule:
             ("{field: score, min: 1, is: 1, reason: x}", "exactly one test"),
             ("{field: score, is: 1, is_not: 2, reason: x}", "exactly one test"),
             ("{field: score, is: [], reason: x}", "exactly one test"),
+            ("{field: score, in: [], reason: x}", "exactly one test"),
+            ("{field: score, in: [1], not_in: [2], reason: x}", "exactly one test"),
+            ("{field: score, in: 1, reason: x}", "valid tuple"),
             ("{field: score, min: 1}", "needs field: and reason:"),
             ("{min: 1, reason: x}", "needs field: and reason:"),
             ("{field: score, min: 2, max: 1, reason: x}", "min 2 is above max 1"),
@@ -247,7 +295,7 @@ class TestRule:
             Rule.model_validate(yaml.safe_load(text))
 
     def test_is_null_is_not_the_same_as_no_test(self) -> None:
-        null, other = Rule(field="leak", is_=None, reason="x"), Rule(field="leak", is_not=None, reason="x")
+        null, other = Rule(field="flag", is_=None, reason="x"), Rule(field="flag", is_not=None, reason="x")
         assert identity(null) != identity(other)
 
     def test_another_threshold_in_a_preset_is_another_identity(self) -> None:
@@ -268,7 +316,7 @@ class TestRule:
         )
 
     @pytest.mark.parametrize(
-        "rule", [CORRECT, {"field": "leak", "is": None, "reason": "x"}, {"preset": "r1_readable"}]
+        "rule", [CORRECT, {"field": "flag", "is": None, "reason": "x"}, {"preset": "r1_readable"}]
     )
     def test_a_declaration_survives_a_round_trip(self, rule: dict[str, Any]) -> None:
         stage = Filter(name="kept", rules=[rule])
@@ -277,9 +325,9 @@ class TestRule:
 
     def test_the_schema_speaks_the_recipe_s_words(self) -> None:
         keys = TypeAdapter(Rule).json_schema()["properties"]
-        assert set(keys) == {"preset", "field", "min", "max", "is", "is_not", "reason"}
+        assert set(keys) == {"preset", "field", "min", "max", "is", "is_not", "in", "not_in", "reason"}
         assert {"type": "string"} in keys["is"]["anyOf"] and {"type": "null"} in keys["is"]["anyOf"]
 
     def test_a_preset_names_its_fields_for_the_check(self) -> None:
         fields = Filter(name="kept", rules=[CORRECT, {"preset": "r1_readable"}]).rule_fields()
-        assert fields == ["score", *(rule["field"] for rule in R1_READABLE)]
+        assert fields == ["score", *(rule["field"] for rule in PRESETS["r1_readable"])]

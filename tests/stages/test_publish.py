@@ -21,7 +21,8 @@ from distillkit.artifact import Artifact, Manifest, content_of
 from distillkit.errors import StageError
 from distillkit.reader import View
 from distillkit.stages.base import LABELS, SELECTION, TRACES, WEIGHTS, Input, Job, write_shards
-from distillkit.stages.publish import Publish, published_columns, published_row
+from distillkit.stages.layout import published_columns, published_row
+from distillkit.stages.publish import Publish
 from distillkit.stages.selection import selection_schema
 from distillkit.store import Store, Writer
 from distillkit.trace import Trace, to_row, trace_schema
@@ -30,7 +31,7 @@ WORLD = Path(__file__).parents[1] / "report" / "world.py"
 SHARDS = 3
 CARD_FILES = {"README.md", "manifest.json", "recipe.yaml", "funnel.png", "lengths.png"}
 
-GOLDEN = {1: "6b4f117fa6f3d5eb93f5d14c2de78911de3223967604e37884c7d425da8e0720"}
+GOLDEN = {2: "6b4f117fa6f3d5eb93f5d14c2de78911de3223967604e37884c7d425da8e0720"}
 """Publish.VERSION -> content of the rows that `fixture_traces` become. A changed row needs a new VERSION."""
 
 
@@ -169,10 +170,13 @@ def test_the_manifest_has_every_file_and_names_the_folder(world: Any) -> None:
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     for name, data in files(folder).items():
         if name != "manifest.json":
-            assert manifest["files"].pop(name) == {
-                "bytes": len(data),
-                "sha256": hashlib.sha256(data).hexdigest(),
-            }
+            entry = manifest["files"].pop(name)
+            assert (entry["bytes"], entry["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+            if name.startswith("data/"):
+                table = pq.read_table(folder / name)
+                assert entry["rows"] == table.num_rows
+                assert entry["content"] == content_of(table.to_pylist())
+                assert entry["counts"] == {"domain": {"math": table.num_rows}}
     assert manifest["files"] == {}
     assert (manifest["name"], manifest["version"], manifest["rows"]) == ("me/tiny", "1.0.0", 50)
     assert manifest["content"] == world.artifacts["chosen"].content
@@ -315,6 +319,7 @@ def test_half_a_folder_of_a_killed_run_leaves_nothing_behind(shelf: Shelf, tmp_p
     for half in (out / "few-000000000000" / "data", out / ".scratch" / "tree" / "data", out / "tree"):
         half.mkdir(parents=True)
         (half / "train-00000-of-00001.parquet").write_bytes(b"half")
+        (half / "train-00000-of-00002.parquet").write_bytes(b"half")
     folder = shelf.publish(out)
     assert [path.name for path in out.iterdir() if not path.name.startswith(".")] == [folder.name]
     assert files(folder) == files(undisturbed)
@@ -345,11 +350,15 @@ def test_the_card_stands_for_its_rows(world: Any) -> None:
     card = (folder_of(world.artifacts["dataset"]) / "README.md").read_text("utf-8")
     for part in (
         "50 reasoning traces of 25 problems",
-        "- Teacher: `toy:base` (n 4, temperature 1, top_p 1, max_tokens 99; stage `traces`)",
-        "- Problems: file: problems.jsonl, 25 of them (stage `problems`)",
+        "- Teacher: `toy:base` (n 4, temperature 1, top_p 1, max_tokens 99; stage `traces`). Its licence: apache-2.0.",
+        "- Problems: file: problems.jsonl, 25 of them (stage `problems`). Its licence is not known.",
         "| right | filter | mixed_language 25, wrong 25 | 100 | 50 |",
         "| mix languages | 0 (0.0%) |",
-        "Licence: none was declared",
+        "Licence of this dataset: none was declared",
+        "| sampled by | toy:base 50 |",
+        'load_dataset("me/tiny", revision="v1.0.0", split="train")',
+        "It was not searched for the problems of any benchmark.",
+        "```yaml\nname: tiny\n",
     ):
         assert part in card
     assert "\u202e" not in card

@@ -13,14 +13,17 @@ from pydantic import ValidationError
 
 from distillkit.artifact import Artifact, Manifest
 from distillkit.errors import RecipeError, StageError
+from distillkit.executor import Executor, Inline, Processes
 from distillkit.spec import identity
 from distillkit.stages.base import Input, Job, write_shards
+from distillkit.stages.choice import Balance, spread
 from distillkit.stages.clusters import jaccard
-from distillkit.stages.select import Select, spread
+from distillkit.stages.select import Select
 from distillkit.store import Store
 from distillkit.trace import Trace, to_row, trace_schema
 
 SHARDS = 3
+INLINE = Inline()
 CLUSTERS = pa.schema([("id", pa.string()), ("cluster", pa.string())])
 RATES = pa.schema([("id", pa.string()), ("problem_pass_rate", pa.float64())])
 
@@ -56,10 +59,11 @@ class World:
             artifact = self.store.seal(out, Manifest(name, type_, type_, "", ""))
             return Input(name, type_, artifact.content, artifact=artifact.path.name)
 
-    def select(self, seed: int = 0, **fields: Any) -> Artifact:
+    def select(self, seed: int = 0, executor: Executor = INLINE, **fields: Any) -> Artifact:
         with self.store.building("select", f"{len(self.store.all()):016x}", print) as out:
             inputs = {"input": [self.text], "labels": self.labels}
-            Select(name="chosen", **fields).run(Job(self.store, out, inputs, seed=seed, shards=SHARDS))
+            job = Job(self.store, out, inputs, seed=seed, shards=SHARDS, executor=executor)
+            Select(name="chosen", **fields).run(job)
             return self.store.seal(out, Manifest("chosen", "select", "selection", "", ""))
 
     def reasons(self, seed: int = 0, **fields: Any) -> dict[tuple[int, int], str | None]:
@@ -161,6 +165,106 @@ class TestPerProblem:
         assert all((0, 9) in kept(world.reasons(seed, per_problem=2, prefer="diverse")) for seed in range(10))
         assert not all((0, 9) in kept(world.reasons(seed, per_problem=2)) for seed in range(10))
 
+    def test_longest_is_the_other_end(self, tmp_path: Path) -> None:
+        lengths = [10, 30, 20]
+        world = World(tmp_path, [trace(0, n, completion_tokens=tokens) for n, tokens in enumerate(lengths)])
+        assert kept(world.reasons(per_problem=1, prefer="longest")) == {(0, 1)}
+
+    def test_no_text_is_read_where_tokens_are_counted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world = World(tmp_path, [trace(0, n, completion_tokens=9 - n) for n in range(4)])
+
+        def refuse(*_: Any, **__: Any) -> Any:
+            raise AssertionError("text was read")
+
+        monkeypatch.setattr(Artifact, "stream", refuse)
+        monkeypatch.setattr(Artifact, "read", refuse)
+        chosen = world.select(per_problem=1, prefer="shortest")
+        monkeypatch.undo()
+        assert kept(reasons(chosen)) == {(0, 3)}
+
+
+class TestOrder:
+    def test_fields_decide_before_the_preference(self, tmp_path: Path) -> None:
+        world = World(tmp_path, [trace(0, n, completion_tokens=n, model="ab"[n % 2]) for n in range(6)])
+        world.label("judged", RATES, [0.5, 0.5, 1.0, 1.0, None, 0.0])
+        by = {"per_problem": 1, "prefer": "shortest"}
+        assert kept(world.reasons(**by, order=["-problem_pass_rate"])) == {(0, 2)}
+        assert kept(world.reasons(**by, order=["-problem_pass_rate", "-model"])) == {(0, 3)}
+        assert kept(world.reasons(**by, order=["problem_pass_rate"])) == {(0, 5)}
+        assert kept(world.reasons(**{**by, "per_problem": 5}, order=["problem_pass_rate"])) == {
+            (0, n) for n in range(6) if n != 4
+        }, "a null comes last either way"
+
+    def test_it_decides_for_a_cluster_too(self, tmp_path: Path) -> None:
+        world = World(tmp_path, [trace(n, 0, source="xyz"[n]) for n in range(3)])
+        world.label("twins", CLUSTERS, ["a"] * 3)
+        assert kept(world.reasons(unique=True, order=["-source"])) == {(2, 0)}
+
+
+class TestTokens:
+    def test_a_long_row_goes_and_an_uncounted_one_says_so(self, tmp_path: Path) -> None:
+        world = World(tmp_path, [trace(n, 0, completion_tokens=t) for n, t in enumerate([5, 6, None])])
+        assert world.reasons(max_tokens=5) == {(0, 0): None, (1, 0): "too_long", (2, 0): "unmeasured"}
+
+    def test_a_measured_length_stands_in_for_a_missing_count(self, tmp_path: Path) -> None:
+        world = World(tmp_path, [trace(n, 0, completion_tokens=t) for n, t in enumerate([5, None, None])])
+        labels = pa.schema([("id", pa.string()), ("measures", pa.string())])
+        world.label("measured", labels, [f'{{"length":{{"tokens":{n}}}}}' for n in (99, 5, 6)])
+        assert world.reasons(max_tokens=5) == {(0, 0): None, (1, 0): None, (2, 0): "too_long"}
+
+    def test_so_many_tokens_in_all(self, tmp_path: Path) -> None:
+        world = World(tmp_path, [trace(n, 0, completion_tokens=10) for n in range(20)])
+        few, more = world.reasons(total_tokens=55), world.reasons(total_tokens=150)
+        assert (len(kept(few)), len(kept(more))) == (5, 15)
+        assert kept(few) < kept(more)
+        assert set(few.values()) == {None, "over_tokens"}
+
+
+class TestBalance:
+    def test_with_a_limit_each_group_gives_as_many_as_the_others_or_all(self, tmp_path: Path) -> None:
+        sizes = {"math": 30, "code": 10, "logic": 2}
+        domains = [domain for domain, n in sizes.items() for _ in range(n)]
+        world = World(tmp_path, [trace(n, 0, domain=domain) for n, domain in enumerate(domains)])
+        found = world.reasons(balance={"by": "domain"}, limit=16)
+        assert Counter(domains[problem] for problem, _ in kept(found)) == {"math": 7, "code": 7, "logic": 2}
+        assert Counter(domains[problem] for problem, _ in kept(world.reasons(limit=16)))["math"] > 8
+
+    def test_quotas_and_a_ratio(self, tmp_path: Path) -> None:
+        domains = ["math"] * 12 + ["code"] * 6 + ["logic"] * 2
+        world = World(tmp_path, [trace(n, 0, domain=domain) for n, domain in enumerate(domains)])
+
+        def by(**fields: Any) -> Counter[str]:
+            found = world.reasons(balance={"by": "domain", **fields})
+            assert set(found.values()) <= {None, "over_quota"}
+            return Counter(domains[problem] for problem, _ in kept(found))
+
+        assert by(quotas={"math": 5, "logic": 9}) == {"math": 5, "code": 6, "logic": 2}
+        assert by(ratio=2.5) == {"math": 5, "code": 5, "logic": 2}
+        assert by(quotas={"logic": 0}, ratio=1) == {"math": 6, "code": 6}
+
+    def test_a_number_is_cut_into_bands(self, tmp_path: Path) -> None:
+        world = World(tmp_path, grid(12, 1))
+        rates = [0.1] * 7 + [0.5] * 4 + [None]
+        world.label("judged", RATES, rates)
+        found = world.reasons(balance={"by": "problem_pass_rate", "edges": [0.25, 0.75]}, limit=6)
+        left = Counter(rates[problem] for problem, _ in kept(found))
+        assert left[None] == 1 and {left[0.1], left[0.5]} == {2, 3}
+
+    @pytest.mark.parametrize(
+        ("value", "name"),
+        [(0.1, "<0.25"), (0.25, "0.25-0.5"), (0.5, ">=0.5"), (7, ">=0.5"), (None, "null"), ("a", "a")],
+    )
+    def test_the_names_of_bands(self, value: Any, name: str) -> None:
+        assert Balance(by="x", edges=[0.25, 0.5]).group(value) == name
+
+    def test_only_survivors_count(self, tmp_path: Path) -> None:
+        world = World(tmp_path, [trace(n, 0, domain="ab"[n % 2]) for n in range(8)])
+        world.label("twins", CLUSTERS, ["x" if n % 2 else f"own{n}" for n in range(8)])
+        found = world.reasons(unique=True, balance={"by": "domain", "ratio": 1})
+        assert Counter(found.values()) == {None: 2, "duplicate": 3, "over_quota": 3}
+
 
 class TestLimit:
     def test_so_many_in_all_and_more_contain_the_fewer(self, tmp_path: Path) -> None:
@@ -187,6 +291,11 @@ class TestDraw:
         by = {"per_problem": 2, "limit": 9}
         assert forward.select(1, **by).content == backward.select(1, **by).content
         assert forward.select(1, **by).content != forward.select(2, **by).content
+
+    def test_nor_do_workers(self, tmp_path: Path) -> None:
+        world = World(tmp_path, grid(8, 4))
+        by = {"per_problem": 2, "limit": 9, "prefer": "diverse"}
+        assert world.select(1, Processes(2), **by).content == world.select(1, **by).content
 
     def test_a_new_problem_moves_nothing_of_the_others(self, tmp_path: Path) -> None:
         before = World(tmp_path / "a", grid(8, 4)).reasons(per_problem=2)
@@ -219,7 +328,12 @@ def test_nothing_left_says_why(tmp_path: Path) -> None:
         ({"pass_rate": [0, 2]}, "no band"),
         ({"limit": 3, "prefer": "diverse"}, "give per_problem"),
         ({"per_problem": 0}, "greater than or equal to 1"),
-        ({"limit": 1, "prefer": "longest"}, "shortest"),
+        ({"limit": 1, "prefer": "longest"}, "give unique or per_problem"),
+        ({"limit": 1, "prefer": "best"}, "longest"),
+        ({"limit": 1, "order": ["score"]}, "give unique or per_problem"),
+        ({"balance": {"by": "domain"}}, "against what"),
+        ({"balance": {"by": "score", "edges": [0.5, 0.5], "ratio": 1}}, "do not ascend"),
+        ({"balance": {"by": "score", "ratio": 0.5}}, "greater than or equal to 1"),
     ],
 )
 def test_declarations_that_mean_nothing_are_refused(fields: dict[str, Any], words: str) -> None:

@@ -23,8 +23,9 @@ function addPieces(parent, name, pieces) {
   if (name === "reasoning") block.tabIndex = 0;
   for (const [mark, text] of pieces) {
     if (!mark) { block.append(text); continue; }
-    const marked = add(block, "mark", mark === "reflection" ? mark : "foreign", text);
-    marked.title = mark === "reflection" ? "reflection" : "language: " + mark;
+    const known = mark === "reflection" || mark === "leak";
+    const marked = add(block, "mark", known ? mark : "foreign", text);
+    marked.title = known ? mark : "language: " + mark;
   }
 }
 
@@ -34,6 +35,7 @@ function card(trace) {
   box.className = "trace " + (kept ? "kept" : "dropped");
   const head = add(box, "p", "dim");
   add(head, "span", "fate", kept ? trace.fate : data.dropped + ": " + trace.fate);
+  if (trace.others && trace.others.length) head.append(" · also " + trace.others.join(", "));
   const facts = [trace.tokens === null ? "" : trace.tokens + " tokens"];
   if (trace.mixed) facts.push("mixes languages");
   head.append(facts.filter(Boolean).map(fact => " · " + fact).join(""));
@@ -42,6 +44,7 @@ function card(trace) {
   addPieces(box, "response", trace.response);
   const judged = trace.answer === null ? "" : " · answer read: " + trace.answer;
   add(box, "p", "small", "reference: " + trace.reference + judged + (trace.verdict ? " · " + trace.verdict : ""));
+  if (trace.detail) add(box, "p", "small", "verdict: " + trace.detail);
   add(box, "p", "small", trace.id);
   return box;
 }

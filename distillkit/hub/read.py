@@ -1,68 +1,27 @@
-"""What is read from the Hugging Face Hub: one commit of a dataset or a model, never a moving branch.
+"""What is read from the Hub: one commit of a dataset or a model, never a moving branch.
 
 A reference is resolved to its commit once (the lock file keeps it) and everything is read at that commit, so
 that a run means the same next year. Only data and safetensors are fetched: no code of a repository runs,
-nothing is unpickled. Whatever goes wrong is said in one line without the token.
+nothing is unpickled.
 """
 
-import errno
 import json
 import logging
-import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from distillkit.errors import DistillkitError, MissingError, RecipeError, StageError
+from distillkit.errors import DistillkitError, MissingError, RecipeError
+from distillkit.hub.client import api, patiently
+from distillkit.hub.failure import explain, explained, is_offline, not_cached, short
+from distillkit.hub.reference import HubRef
 
 TIMEOUT_S = 30.0
 """Wall seconds that one answer about a repository may take; downloads have HF_HUB_DOWNLOAD_TIMEOUT."""
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 """Weights, index, configs, tokenizer, chat template: no pickled weights, no code."""
 _READ_ROWS = 1000
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_REFERENCE = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-
-
-@dataclass(frozen=True)
-class HubRef:
-    """A repository at a revision: a branch, a tag, `refs/...`, or a commit of 40 hex digits."""
-
-    kind: str
-    """"dataset" or "model"."""
-    repository: str
-    """`org/name`"""
-    revision: str = "main"
-
-    @property
-    def commit(self) -> str | None:
-        """The commit, or None where the revision is a name that may move."""
-        return self.revision if _COMMIT.fullmatch(self.revision) else None
-
-    @property
-    def page(self) -> str:
-        """Address of the repository's page."""
-        from huggingface_hub import constants
-
-        folder = "datasets/" if self.kind == "dataset" else ""
-        return f"{constants.ENDPOINT}/{folder}{self.repository}"
-
-    def __str__(self) -> str:
-        return f"{self.repository}@{self.revision}"
-
-
-def parse_reference(text: str, kind: str) -> HubRef:
-    """The reference in `org/name` (branch main) or `org/name@revision`.
-
-    Raises:
-        RecipeError: it has another form.
-    """
-    found = _REFERENCE.fullmatch(text)
-    if found is None:
-        raise RecipeError(f"{text!r}: not a {kind} on the Hub; write org/name or org/name@revision")
-    return HubRef(kind, found["repository"], found["revision"] or "main")
 
 
 def resolve(ref: HubRef) -> str:
@@ -74,11 +33,21 @@ def resolve(ref: HubRef) -> str:
     """
     if ref.commit is not None:
         return ref.commit
-    with _explained(ref):
+    with explained(ref):
         from huggingface_hub import HfApi
 
         info = HfApi().repo_info(ref.repository, repo_type=ref.kind, revision=ref.revision, timeout=TIMEOUT_S)
     return str(info.sha)
+
+
+def check_readable(ref: HubRef) -> None:
+    """See that the account may read the files of a repository, before a run needs them; fetches nothing.
+
+    Raises:
+        MissingError: gated (the message names the page to accept at), private, missing, or out of reach.
+    """
+    with explained(ref):
+        patiently(lambda: api().auth_check(ref.repository, repo_type=ref.kind))
 
 
 def dataset_rows(
@@ -97,7 +66,7 @@ def dataset_rows(
         StageError: its files cannot be read.
     """
     commit = _commit_of(ref)
-    with _explained(ref):
+    with explained(ref):
         import datasets
         from huggingface_hub.utils import disable_progress_bars
 
@@ -112,11 +81,11 @@ def dataset_rows(
         except (ValueError, RuntimeError) as error:
             raise _unfit(ref, error) from None
         if builder.hash != commit:  # unreachable, `datasets` takes whatever commit it cached last
-            raise _not_cached(ref)
+            raise not_cached(ref)
         try:
             builder.download_and_prepare()
         except datasets.exceptions.DatasetsError as error:
-            raise _explain(ref, error) from None
+            raise explain(ref, error) from None
         if split not in builder.info.splits:
             raise RecipeError(f"{ref}: no split {split!r}; there are {', '.join(builder.info.splits)}")
         dataset = builder.as_dataset(split=split)
@@ -141,7 +110,7 @@ def model_folder(ref: HubRef) -> Path:
         MissingError: no such repository, no access, no safetensors in it, or offline and not cached.
     """
     commit = _commit_of(ref)
-    with _explained(ref):
+    with explained(ref):
         from huggingface_hub import snapshot_download
 
         path = snapshot_download(
@@ -176,94 +145,11 @@ def _commit_of(ref: HubRef) -> str:
     return ref.commit
 
 
-@contextmanager
-def _explained(ref: HubRef) -> Iterator[None]:
-    """Turns what the Hub's libraries raise into one clear line."""
-    from huggingface_hub.utils import httpx  # httpx2 from huggingface_hub 2 on
-
-    try:
-        yield
-    except (httpx.HTTPError, OSError, ValueError) as error:
-        raise _explain(ref, error) from None
-
-
-def _explain(ref: HubRef, error: BaseException) -> DistillkitError:
-    """The error to show, by the first thing in the chain of causes that says what is wrong."""
-    from huggingface_hub import errors
-    from huggingface_hub.utils import httpx
-
-    if isinstance(error, errors.HFValidationError):
-        return RecipeError(f"{ref}: {_short(error)}")
-    causes = list(_chain(error))
-    for cause in causes:
-        if isinstance(cause, errors.GatedRepoError):
-            return MissingError(f"{ref}: gated; accept its terms at {ref.page}, then {_token_advice()}")
-        if isinstance(cause, errors.RepositoryNotFoundError):
-            return MissingError(
-                f"{ref}: no such {ref.kind}, or a private one; check the name, or {_token_advice()}"
-            )
-        if isinstance(cause, errors.RevisionNotFoundError):
-            return RecipeError(
-                f"{ref}: no revision {ref.revision!r}; see the branches and tags at {ref.page}"
-            )
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return MissingError(
-                f"{ref}: no disk space for the Hub's cache; free some or set HF_HOME to another disk"
-            )
-    if _is_offline():
-        return _not_cached(ref)
-    for cause in causes:
-        if isinstance(cause, errors.HfHubHTTPError) and not isinstance(cause, errors.EntryNotFoundError):
-            status = cause.response.status_code
-            return MissingError(f"{ref}: the Hub answered {status}; {_advice(status)}")
-        if isinstance(cause, httpx.TransportError):
-            reason = type(cause).__name__
-            return MissingError(
-                f"{ref}: the Hub cannot be reached ({reason}); check the network and HF_ENDPOINT"
-            )
-    return StageError(f"{ref}: its files cannot be read ({type(error).__name__}: {_short(error)})")
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what caused it, what caused that: `datasets` wraps the errors that matter."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def _unfit(ref: HubRef, error: Exception) -> DistillkitError:
     """For a dataset that is there, but not with this config, or not as plain data."""
-    if _is_offline():
-        return _not_cached(ref)
+    if is_offline():
+        return not_cached(ref)
     if "scripts are no longer supported" in str(error):
         rather = f"{ref.repository}@refs/convert/parquet"
         return RecipeError(f"{ref}: its rows come from a program, which is never run; try {rather}")
-    return RecipeError(f"{ref}: {_short(error)}")
-
-
-def _not_cached(ref: HubRef) -> MissingError:
-    why = "offline (HF_HUB_OFFLINE)" if _is_offline() else "the Hub cannot be reached"
-    return MissingError(f"{ref}: {why}, and it is not in the local cache; run once online")
-
-
-def _is_offline() -> bool:
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
-
-
-def _token_advice() -> str:
-    from huggingface_hub import get_token
-
-    return "set HF_TOKEN" if get_token() is None else "see that the account of your HF_TOKEN may read it"
-
-
-def _advice(status: int) -> str:
-    if status in (401, 403):
-        return _token_advice()
-    return "wait and run again" if status == 429 or status >= 500 else "see whether HF_ENDPOINT is right"
-
-
-def _short(error: BaseException) -> str:
-    """The first two lines of its text, in one."""
-    return " ".join(str(error).split("\n")[:2])
+    return RecipeError(f"{ref}: {short(error)}")

@@ -1,6 +1,5 @@
 """The pinned pull against a real server: the client libraries run as they are, in a subprocess, over HTTP."""
 
-import importlib.util
 import io
 import json
 import os
@@ -11,16 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hubserver import Account
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distillkit.errors import RecipeError
 from distillkit.hub import HubRef, parse_reference
-
-_spec = importlib.util.spec_from_file_location("hubserver", Path(__file__).with_name("hubserver.py"))
-hubserver = importlib.util.module_from_spec(_spec)
-sys.modules["hubserver"] = hubserver
-_spec.loader.exec_module(hubserver)
 
 DATA = "lab/chains"
 MODEL = "lab/tiny"
@@ -49,12 +44,6 @@ def commit(reference, kind="dataset"):
 
 print(json.dumps([ask(question) for question in eval(sys.argv[1])]))
 """
-
-
-@pytest.fixture
-def hub():
-    with hubserver.HubServer() as server:
-        yield server
 
 
 def ask(hub: Any, home: Path, *questions: str, cwd: Path | None = None, **env: str) -> list[list[Any]]:
@@ -209,11 +198,14 @@ def test_data_that_is_no_data(hub, tmp_path) -> None:
 
 def test_missing_private_and_gated(hub, tmp_path) -> None:
     private = hub.commit("dataset", "lab/private", {"train.jsonl": b'{"n": 1}\n'})
-    hub.repositories["dataset", "lab/private"].private_token = SECRET
+    hub.repositories["dataset", "lab/private"].private = True
     gated = hub.commit("dataset", "lab/gated", {"train.jsonl": b'{"n": 1}\n'})
-    hub.repositories["dataset", "lab/gated"].gated_token = SECRET
+    hub.repositories["dataset", "lab/gated"].gated = True
     model = hub.commit("model", "lab/gated", {"model.safetensors": b"w", "config.json": b"{}"})
-    hub.repositories["model", "lab/gated"].gated_token = SECRET
+    hub.repositories["model", "lab/gated"].gated = True
+    hub.accounts |= {SECRET: Account("dora", {"lab": "read"}), "hf_ofSomebodyElse": Account("eve")}
+    for repository in hub.repositories.values():
+        repository.accepted.add("dora")
     questions = [
         "commit('lab/none')",
         "commit('lab/private')",

@@ -1,0 +1,194 @@
+"""What came out of a run, as plain data; the JSON keys are stable."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from distillkit.artifact import MANIFEST, Artifact
+from distillkit.comparison import differences
+from distillkit.rule import ablation
+from distillkit.run_folder import RECORD, RunRecord, load_record
+from distillkit.store import Store
+
+Described = dict[str, Any]
+Score = dict[str, Any]
+"""{value, low, high, n, samples}: n problems; low and high are None where there is no interval."""
+
+FUNNEL_TYPES = ("problems", "traces", "labels", "selection", "pairs", "publication")
+"""Artifact types that keep or drop rows."""
+
+
+def describe(run: Path, store: Path) -> Described:
+    """Everything of a run that is shown; a run that died half-way has what it got to.
+
+    Keys: run {recipe, number, status, error, missing: stages whose artifact was removed}; funnel, sampling, scores,
+    gamma, differences, settings, screening and timings as the functions below give them; and, where the run had
+    several seeds, seeds {seed: the same again}, with the differences over all of them.
+
+    Raises:
+        MissingError: no run there.
+        StageError: a corrupt artifact.
+    """
+    record = load_record(run)
+    artifacts, missing = load_artifacts(record, Store(store))
+    described: Described = {
+        "run": {
+            "recipe": record.recipe,
+            "number": record.number,
+            "status": record.status,
+            "error": record.error,
+            "missing": missing,
+        },
+        "funnel": funnel(artifacts),
+        "sampling": sampling_of(artifacts),
+        "scores": scores_of(artifacts),
+        "gamma": gamma_of(artifacts),
+        "differences": [each for one in _of_kind(artifacts, "evaluate") for each in differences([one])],
+        "settings": settings_of(artifacts),
+        "screening": screening_of(artifacts),
+        "timings": timings(record),
+    }
+    if record.seeds:
+        below = {str(seed): run / "seeds" / str(seed) for seed in record.seeds}
+        present = {seed: path for seed, path in below.items() if (path / RECORD).exists()}
+        described["seeds"] = {seed: describe(path, store) for seed, path in present.items()}
+        described["differences"] = _over_seeds(list(present.values()), Store(store))
+    return described
+
+
+def _over_seeds(runs: Sequence[Path], store: Store) -> list[dict[str, Any]]:
+    """Differences between models over the runs of several seeds, stage by stage."""
+    by_stage: dict[str, list[Artifact]] = {}
+    for run in runs:
+        artifacts, _ = load_artifacts(load_record(run), store)
+        for artifact in _of_kind(artifacts, "evaluate"):
+            by_stage.setdefault(artifact.stage, []).append(artifact)
+    return [each for evaluations in by_stage.values() for each in differences(evaluations)]
+
+
+def load_artifacts(record: RunRecord, store: Store) -> tuple[list[Artifact], list[str]]:
+    """The artifacts of a run in the recipe's order, and the stages whose artifact has left the store."""
+    found, missing = [], []
+    for stage in record.stages:
+        if (store.artifacts / stage["artifact"] / MANIFEST).exists():
+            found.append(store.open(stage["artifact"], stage["name"]))
+        else:
+            missing.append(stage["name"])
+    return found, missing
+
+
+def funnel(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """[{stage, kind, rows_in, rows_kept, rejected: {reason: n}}] of the stages that keep or drop rows.
+
+    Where there are some: verdicts {reason: n}, judges {domain: kind}, copies {input of a mix: rows that a trainer
+    sees}, ablation (the funnel of a filter without each of its rules, as `without_each` gives it).
+    """
+    return [
+        {
+            "stage": artifact.stage,
+            "kind": artifact.manifest.kind,
+            "rows_in": artifact.manifest.rows_in,
+            "rows_kept": artifact.manifest.rows_kept,
+            "rejected": dict(Counter(artifact.manifest.rejected).most_common()),
+        }
+        | ({"verdicts": verdicts} if (verdicts := _verdicts(artifact)) else {})
+        | ({"judges": judges} if (judges := artifact.manifest.summary.get("judges")) else {})
+        | ({"copies": copies} if (copies := artifact.manifest.counts.get("copies")) else {})
+        | ({"ablation": found} if (found := ablation(artifact)) else {})
+        for artifact in artifacts
+        if artifact.type in FUNNEL_TYPES
+    ]
+
+
+def _verdicts(artifact: Artifact) -> dict[str, int]:
+    """Reason -> verdicts of a stage that judges, the most frequent first; none of any other."""
+    counted = artifact.manifest.counts.get("reason", {}) if artifact.manifest.kind == "verify" else {}
+    return dict(Counter(counted).most_common())
+
+
+def sampling_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """[{stage, traces, tokens, asked, right, stopped, cost}] of the sample stages; None where there was none of it."""
+    return [
+        {
+            "stage": artifact.stage,
+            "traces": artifact.manifest.summary.get("traces", 0),
+            "tokens": artifact.manifest.summary.get("completion_tokens", 0),
+            "cost": artifact.manifest.telemetry.get("cost"),
+            **{key: artifact.manifest.summary.get(key) for key in ("asked", "right", "stopped")},
+        }
+        for artifact in _of_kind(artifacts, "sample")
+    ]
+
+
+def scores_of(artifacts: Sequence[Artifact]) -> dict[str, dict[str, Score]]:
+    """model -> metric -> score of every evaluate stage; with several, a metric is `<stage>/<metric>`."""
+    evaluations = _of_kind(artifacts, "evaluate")
+    found: dict[str, dict[str, Score]] = {}
+    for artifact in evaluations:
+        prefix = f"{artifact.stage}/" if len(evaluations) > 1 else ""
+        for model in artifact.manifest.inputs["models"]:
+            metrics = artifact.manifest.summary["scores"][model["name"]]
+            ordered = {prefix + name: metrics[name] for name in sorted(metrics, key=_rank)}
+            found.setdefault(model["name"], {}).update(ordered)
+    return found
+
+
+METRICS = (
+    "pass@",
+    "cons@",
+    "gap",
+    "truncated",
+    "no_answer",
+    "mean_tokens",
+    "mean_terminated_tokens",
+    "mean_right_tokens",
+    "mean_wrong_tokens",
+    "mixed_language",
+    "language_share",
+    "reflection",
+)
+"""The order that metrics are shown in: a manifest keeps none."""
+
+
+def _rank(metric: str) -> tuple[str, int, int, str]:
+    benchmark, _, name = metric.rpartition("/")
+    head, at, k = name.partition("@")
+    place = METRICS.index(head + at) if head + at in METRICS else len(METRICS)
+    return benchmark, place, int(k or 0), name
+
+
+def gamma_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """Gamma as realised, [{stage, model, base, benchmark, k, value, low, high, n, samples}]."""
+    return [
+        {"stage": artifact.stage, **gamma}
+        for artifact in _of_kind(artifacts, "evaluate")
+        for gamma in artifact.manifest.summary["gamma"]
+    ]
+
+
+def settings_of(artifacts: Sequence[Artifact]) -> dict[str, dict[str, Any]]:
+    """stage -> what its scores depend on besides the models: n, temperature, max_tokens, engine, ..."""
+    found = [*_of_kind(artifacts, "evaluate"), *_of_kind(artifacts, "screen")]
+    return {artifact.stage: artifact.manifest.summary["settings"] for artifact in found}
+
+
+def screening_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """Summaries of the screen stages, [{stage, model, k, scores, predicted, bands, signal, go, reasons}]."""
+    found = []
+    for artifact in _of_kind(artifacts, "screen"):
+        [model] = artifact.manifest.inputs["model"]
+        found.append({"stage": artifact.stage, "model": model["name"], **artifact.manifest.summary})
+    return found
+
+
+def _of_kind(artifacts: Sequence[Artifact], kind: str) -> list[Artifact]:
+    return [artifact for artifact in artifacts if artifact.manifest.kind == kind]
+
+
+def timings(record: RunRecord) -> list[dict[str, Any]]:
+    """[{stage, kind, seconds, cached}]; cached: taken from the store."""
+    return [
+        {"stage": each["name"], "kind": each["kind"], "seconds": each["seconds"], "cached": each["cached"]}
+        for each in record.stages
+    ]

@@ -1,0 +1,138 @@
+"""Built-in benchmarks: each file is whole, and one is read from a real server at the commit that the lock holds."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillkit import benchmarks
+from distillkit.errors import RecipeError
+from distillkit.hub import parse_reference
+from distillkit.stages.problems import Problems
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from hubserver import HubServer
+
+NAMES = (
+    "aime24 aime25 amc23 math500 gpqa_diamond livecodebench minerva olympiadbench gsm8k humaneval mbpp ifeval"
+).split()
+QUESTION = "Every morning Aya goes for a walk of nine kilometres and stops at a coffee shop afterwards."
+
+
+def test_those_that_the_docs_name_are_there() -> None:
+    assert benchmarks.names() == sorted(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_a_problems_stage(name: str) -> None:
+    found = benchmarks.named(name)
+    assert parse_reference(found.hub, "dataset").revision == "main"  # the lock says which commit
+    fields = found.model_dump(exclude={"gated"}, exclude_none=True)
+    stage = Problems(name=name, split="heldout", **fields)
+    assert stage.columns.prompt and stage.columns.reference
+
+
+def test_content_is_that_of_the_prompts() -> None:
+    one = benchmarks.named("aime24")
+    assert one.content("a" * 40) != one.content("b" * 40)
+    assert one.content("a" * 40) == one.model_copy(update={"domain": "x", "gated": True}).content("a" * 40)
+    with pytest.raises(KeyError):
+        benchmarks.named("aime1924")
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    with HubServer() as server:
+        yield server
+
+
+def parquet(rows: list[dict[str, Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+def command(hub_url: str, folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """`distillkit ...` in a fresh interpreter whose Hub is at the address."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    settings = {"HF_ENDPOINT": hub_url, "HF_HOME": str(folder / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "distillkit", *arguments],
+        env=kept
+        | settings
+        | {"COLUMNS": "200", "PYTHONPATH": str(Path(benchmarks.__file__).parents[2])}
+        | env,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_run_reads_the_commit_that_the_lock_holds(hub: HubServer, tmp_path: Path) -> None:
+    rows = [{"id": 60, "problem": QUESTION, "answer": "204"}, {"id": 61, "problem": None, "answer": "113"}]
+    data = {"data/train-00000-of-00001.parquet": parquet(rows)}
+    commit = hub.commit("dataset", "HuggingFaceH4/aime_2024", data)
+    prompts = [QUESTION.upper(), "What does the Moon look like from the far side of Mars?"]
+    lines = [json.dumps({"prompt": text, "reference": "1"}) + "\n" for text in prompts]
+    (tmp_path / "train.jsonl").write_text("".join(lines))
+    stages = "[{name: train, kind: problems, file: train.jsonl, decontaminate: [aime24]}]"
+    (tmp_path / "r.yaml").write_text(f"name: guarded\nstages: {stages}\n")
+    done = command(hub.url, tmp_path, "check", "r.yaml")
+    assert done.returncode == 0 and "decontaminate: aime24" in done.stdout and not hub.log
+    done = command(hub.url, tmp_path, "run", "r.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "leaked" in done.stdout
+    lock = json.loads((tmp_path / "r.lock").read_text())
+    assert lock == {"dataset:HuggingFaceH4/aime_2024": commit}
+    [leaks] = [*(tmp_path / "store").rglob("leaks.jsonl")]
+    leak = json.loads(leaks.read_text())
+    assert (leak["benchmark"], leak["row"], leak["where"]) == ("aime24", 0, "train.jsonl:1")
+    hub.commit("dataset", "HuggingFaceH4/aime_2024", {"data/train-00000-of-00001.parquet": parquet(rows[1:])})
+    asked = len(hub.log)
+    assert command(hub.url, tmp_path, "run", "r.yaml").returncode == 0
+    assert len(hub.log) == asked  # the lock and the store know all of it
+
+
+def test_a_benchmark_out_of_reach_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "x", "completion": "y"}\n')
+    done = command(
+        "http://127.0.0.1:9",
+        tmp_path,
+        *("apply", "decontaminate", "in.jsonl", "-o", "out.jsonl", "--set", "against=[gpqa_diamond]"),
+    )
+    assert done.returncode == 3
+    assert "Idavidrein/gpqa@main: the Hub cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = command("http://127.0.0.1:9", tmp_path, "apply", "decontaminate", "in.jsonl", "-o", "out.jsonl")
+    assert done.returncode == 2 and "against" in done.stderr
+
+
+def test_a_benchmark_of_another_shape_says_which_columns_there_are(hub: HubServer, tmp_path: Path) -> None:
+    hub.commit("dataset", "openai/openai_humaneval", {"test.jsonl": b'{"text": "def f(): ..."}\n'})
+    (tmp_path / "in.jsonl").write_text('{"prompt": "x", "completion": "y"}\n')
+    done = command(
+        hub.url,
+        tmp_path,
+        *("apply", "decontaminate", "in.jsonl", "-o", "out.jsonl", "--set", "against=[humaneval]"),
+    )
+    assert done.returncode == 2
+    assert "openai/openai_humaneval: has no column 'prompt' any more; there are text" in done.stderr
+
+
+def test_names_are_refused_before_anything_is_asked() -> None:
+    from distillkit.wiring import check_benchmark
+
+    with pytest.raises(RecipeError, match="did you mean math500"):
+        check_benchmark("math-500", "stages.x.against")
