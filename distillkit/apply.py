@@ -279,6 +279,8 @@ def _write(target: Path, file: _File, labels: dict[int, Row], *, selects: bool) 
         }
         if selects:
             added["reject_reason"] = added.pop("reason", None)
+            added["reject_reasons"] = added.pop("reasons", [])
+            added.pop("copies", None)
             added.setdefault("kept", False)
         if index in file.refused:
             added = ({"kept": False} if selects else {}) | {"reject_reason": file.refused[index]}

@@ -59,10 +59,12 @@ class Delivery:
             self.upload.add(file)
 
     def changelog(self, version: str, text: str | None) -> list[Entry]:
-        """The entries of earlier versions and that of this one, the newest first."""
-        earlier = self._latest().get("changelog", [])
-        before = [each for each in earlier if _order(each["version"]) < _order(version)]
-        return ([{"version": version, "text": text}] if text else []) + before
+        """The entries of earlier versions and that of this one (kept where `text` is None), the newest first."""
+        told = [{"version": version, "text": text}] if text else []
+        earlier = [
+            each for each in self._latest().get("changelog", []) if _order(each["version"]) <= _order(version)
+        ]
+        return told + [each for each in earlier if each["version"] != version or not told]
 
     def _latest(self) -> Manifest:
         """Manifest of the latest version, on the Hub where it has one; empty where there is none."""

@@ -27,6 +27,7 @@ from distillkit.runner import Run
 from distillkit.stages.base import SCORES, WEIGHTS
 from distillkit.stages.evaluate import Evaluate
 from distillkit.stages.grpo import Grpo
+from distillkit.stages.mix import Mix
 from distillkit.stages.problems import Problems
 from distillkit.stages.sample import Sample
 from distillkit.stages.screen import Screen
@@ -145,6 +146,9 @@ class Estimate:
         stage = step.stage
         if isinstance(stage, Problems | Traces):
             return stage.limit
+        if isinstance(stage, Mix):
+            there = {each: self.rows(each) for each in step.wires["inputs"]}
+            return stage.rows({each: n for each, n in there.items() if n is not None})
         if stage.MAKES in (WEIGHTS, SCORES) or not step.wires.get("input"):
             return None
         below = self.rows(step.wires["input"][0])

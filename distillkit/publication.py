@@ -3,7 +3,6 @@
 Everything is read from the manifests that lie behind them, so that a card cannot claim what no stage did.
 """
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,9 @@ import yaml
 from distillkit.artifact import Artifact, Row
 from distillkit.edition import MAIN, shelves
 from distillkit.reader import look_up
+from distillkit.rule import rule_text
 from distillkit.show import funnel
+from distillkit.spec import digest
 from distillkit.store import Store
 
 DATA = ("input", "inputs")
@@ -69,6 +70,16 @@ def teachers(store: Store, artifacts: Iterable[Artifact]) -> list[dict[str, Any]
                 }
             )
     return found
+
+
+def named_teachers(models: Iterable[str], known: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Teachers that only rows name, as `teachers` has them: those of bought traces."""
+    names = {teacher["name"].partition("@")[0] for teacher in known}
+    return [
+        {"name": model, "revision": "", "stage": "", "sampling": {}, "trainings": []}
+        for model in models
+        if model.partition("@")[0] not in names
+    ]
 
 
 def _models(artifact: Artifact) -> list[dict[str, str]]:
@@ -145,9 +156,17 @@ def _named_beside(value: Any) -> Any:
     )
 
 
-def recipe_digest(recipe: str) -> str:
-    """sha256 of the recipe as it is published."""
-    return hashlib.sha256(public_recipe(recipe).encode()).hexdigest()
+def made_by(recipe: str, stage: str) -> str | None:
+    """Digest of all in a recipe that may decide what a stage makes: of two machines, of a run and the run before it.
+
+    What stands behind the stage does not count (a training and its scores, say); None where it has no such stage.
+    """
+    declared = yaml.safe_load(public_recipe(recipe)) if recipe else {}
+    names = [each["name"] for each in declared.get("stages", [])]
+    if stage not in names:
+        return None
+    kept = {key: value for key, value in declared.items() if key not in ("name", "budget")}
+    return digest(kept | {"stages": declared["stages"][: names.index(stage) + 1]})
 
 
 def judged(artifacts: Iterable[Artifact]) -> dict[str, Any]:
@@ -197,7 +216,11 @@ def conditions(artifacts: Iterable[Artifact]) -> list[dict[str, str]]:
         declared = artifact.manifest.declared
         for rule in declared.get("rules", []):
             found.append(
-                {"stage": artifact.stage, "condition": _test(rule), "reason": rule.get("reason") or "several"}
+                {
+                    "stage": artifact.stage,
+                    "condition": rule_text(rule),
+                    "reason": rule.get("reason") or "several",
+                }
             )
         for key, words, reason in PICKS if artifact.manifest.kind == "select" else ():
             if declared.get(key):
@@ -238,23 +261,12 @@ PICKS = (
     ("pass_rate", "share of the problem's traces that are right within {0[0]:g} to {0[1]:g}", "pass_rate"),
     ("unique", "one per cluster of near duplicates", "duplicate"),
     ("per_problem", "at most {} per problem", "over_per_problem"),
+    ("max_tokens", "at most {:,} tokens", "too_long"),
+    ("balance", "no {0[by]} outweighs the others", "over_quota"),
     ("limit", "at most {:,} in all, drawn at random", "over_limit"),
+    ("total_tokens", "at most {:,} tokens in all, drawn at random", "over_tokens"),
 )
 """(key of a select stage, what it asks, reason of those that it drops)."""
-
-
-def _test(rule: dict[str, Any]) -> str:
-    if rule.get("preset"):
-        return f"preset {rule['preset']}"
-    parts = [
-        f"{word} {rule[key]:g}"
-        for key, word in (("min", "at least"), ("max", "at most"))
-        if rule.get(key) is not None
-    ]
-    for key, word in (("is", "is"), ("is_not", "is not")):
-        if rule.get(key):
-            parts.append(f"{word} {' or '.join('null' if each is None else str(each) for each in rule[key])}")
-    return f"{rule['field']} {' and '.join(parts)}"
 
 
 @dataclass

@@ -240,11 +240,11 @@ def pin(steps: Sequence[Step], lock: Lock) -> None:
 
 def reach(recipe: Recipe, steps: Sequence[Step]) -> None:
     """Ask the Hub whether what these steps publish may go there; raises MissingError or RecipeError."""
-    makes = {stage.name: stage.MAKES for stage in recipe.stages}
+    stages = {stage.name: stage for stage in recipe.stages}
     for step in steps:
         with placed(step.name):
-            types = {slot: [makes[n] for n in names if n in makes] for slot, names in step.wires.items()}
-            step.stage.reach(types, recipe.dump())
+            wires = {slot: [stages[n] for n in names if n in stages] for slot, names in step.wires.items()}
+            step.stage.reach(wires, recipe.dump())
 
 
 def external_model(name: str, lock: Lock) -> Input:

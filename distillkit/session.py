@@ -17,6 +17,7 @@ from distillkit.run_folder import RunFolder, RunRecord, open_run
 from distillkit.runner import Run, boundary, placed
 from distillkit.sampling import Sampling
 from distillkit.show import describe, render
+from distillkit.stages.publish import Publish
 from distillkit.store import Store
 from distillkit.wiring import Step
 
@@ -51,7 +52,12 @@ class Session:
             raise RecipeError(f"{self.path}: {excess}; raise the budget or add --yes")
 
     def run(self, seeds: list[int], *, until: str | None = None, only: str | None = None) -> None:
-        """Run once, or once per seed in one folder, and print what came out."""
+        """Run once, or once per seed in one folder, and print what came out.
+
+        Raises RecipeError for several seeds of a recipe that pushes: they would be several versions of one name.
+        """
+        if len(seeds) > 1:
+            _require_no_push(self.recipe)
         runs = self.store.root / "runs"
         with open_run(runs, self.recipe.name, self.recipe.dump()) as folder:
             folder.record.seeds = seeds
@@ -85,6 +91,15 @@ class Session:
         self.console.print()
         self.console.print(render(describe(folder.path, self.store.root)))
         self.console.print(f"report: {write_report(folder.path, self.store)}", soft_wrap=True)
+
+
+def _require_no_push(recipe: Recipe) -> None:
+    for stage in recipe.stages:
+        if isinstance(stage, Publish) and stage.hub is not None:
+            raise RecipeError(
+                f"stages.{stage.name}.hub: every seed would make another {stage.hub} {stage.version}; for --seeds say "
+                "repository: instead of hub:, which lays it out only"
+            )
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import struct
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +86,6 @@ class Shuffled:
     parts: int
     shard: int
 
-    @cached_property
     def _index(self) -> list[tuple[bytes, int, int, int, int]]:
         """(key, part, byte where the row begins, its stored bytes, its bytes), by ascending key."""
         found = []
@@ -110,19 +108,19 @@ class Shuffled:
 
     def keys(self) -> list[str]:
         """Every key, ascending; equal ones stand side by side."""
-        return [key.decode() for key, *_ in self._index]
+        return [key.decode() for key, *_ in self._index()]
 
     def rows(self, chosen: Collection[int] | None = None) -> Iterator[tuple[str, Row]]:
         """(key, row) by ascending key, a row in memory at a time; `chosen`: only those at these places of `keys`."""
         import pyarrow as pa
 
-        codec = pa.Codec("zstd")
+        codec, index = pa.Codec("zstd"), self._index()
         with ExitStack() as stack:
             files = {
                 part: stack.enter_context((_place(self.folder, part) / f"{self.shard:05d}").open("rb"))
-                for part in sorted({part for _, part, *_ in self._index})
+                for part in sorted({part for _, part, *_ in index})
             }
-            for at, (key, part, start, stored, size) in enumerate(self._index):
+            for at, (key, part, start, stored, size) in enumerate(index):
                 if chosen is None or at in chosen:
                     files[part].seek(start)
                     body = codec.decompress(files[part].read(stored), size, asbytes=True)

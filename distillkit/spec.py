@@ -96,8 +96,8 @@ def _holds_file(field: FieldInfo) -> bool:
 def _file_identity(path: str | None) -> str | None:
     if path is None:
         return None
-    several = files_of(path)
-    return digest([file_digest(each) for each in several]) if len(several) > 1 else file_digest(Path(path))
+    found = files_of(path) or [Path(path)]
+    return digest([file_digest(each) for each in found]) if len(found) > 1 else file_digest(found[0])
 
 
 DATA_ENDINGS = (".parquet", ".jsonl", ".csv", ".json")

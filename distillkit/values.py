@@ -45,9 +45,9 @@ def _ids(view: View, shard: int) -> tuple[list[str], list[int]]:
     """Ids of the rows that the view has, ascending, and how often a trainer sees each."""
     if view.selection is not None:
         wanted = {"id", "kept", "copies"}.intersection(columns_of(view.selection))
-        kept = [row for row in _narrow(view.selection, shard, sorted(wanted)).to_pylist() if row["kept"]]
+        kept = [row for row in narrow(view.selection, shard, sorted(wanted)).to_pylist() if row["kept"]]
         return [row["id"] for row in kept], [row.get("copies") or 1 for row in kept]
-    ids = sorted({id for text in view.texts for id in _narrow(text, shard, ["id"])["id"].to_pylist()})
+    ids = sorted({id for text in view.texts for id in narrow(text, shard, ["id"])["id"].to_pylist()})
     return ids, [1] * len(ids)
 
 
@@ -70,7 +70,7 @@ def _read(
     import pyarrow as pa
 
     there = [column for column in columns if all(column in columns_of(each) for each in sources)]
-    table = pa.concat_tables(_narrow(each, shard, ["id", *there]) for each in sources)
+    table = pa.concat_tables(narrow(each, shard, ["id", *there]) for each in sources)
     rows = table["id"].to_pylist()
     at = None if rows == ids else {id: n for n, id in reversed(list(enumerate(rows)))}
     found = {field: [None] * len(ids) for fields in columns.values() for field in fields}
@@ -96,14 +96,20 @@ def _values(raw: list[Any], fields: dict[str, Keys], *, json_text: bool) -> dict
     return found
 
 
-def _narrow(artifact: Artifact, shard: int, columns: list[str]) -> "pa.Table":
-    """Some columns of a shard."""
+def narrow(artifact: Artifact, shard: int, columns: list[str], table: str = "rows") -> "pa.Table":
+    """Some columns of a shard.
+
+    Raises:
+        StageError: the file is missing or damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    entry = artifact.manifest.tables["rows"][shard]
+    entry = artifact.manifest.tables[table][shard]
     try:
         with pq.ParquetFile(artifact.path / entry.file, page_checksum_verification=True) as file:
             return file.read(columns=columns)
+    except FileNotFoundError:
+        raise artifact.corrupt(entry.file, "is missing") from None
     except (pa.ArrowException, OSError, ValueError):
         raise artifact.corrupt(entry.file, "has other bytes than were sealed") from None

@@ -10,8 +10,8 @@ from distillkit.difference import Difference, Part, Sums, Version, compare
 from distillkit.edition import DATASET, Edition, Shelf
 from distillkit.errors import RecipeError
 from distillkit.reader import View
-from distillkit.report.traces import fates
 from distillkit.run_folder import find_artifact
+from distillkit.show.fate import fates
 from distillkit.spec import digest
 from distillkit.store import Store
 

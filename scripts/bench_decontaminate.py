@@ -53,7 +53,7 @@ def synthetic(rng: random.Random) -> tuple[list[str], Callable[[], str]]:
 def real(data: Path, rng: random.Random) -> tuple[list[str], Callable[[], str]]:
     """Benchmark questions, and a source of solutions that models wrote of other questions."""
     sets = [("benchmarks/aime24", "problem"), ("benchmarks/math500", "problem"), ("benchmarks/minerva", "problem"),
-            ("gsm8k/test", "question"), ("math/train", "problem")]  # fmt: skip
+            ("gsm8k/test", "question"), ("code/HumanEval", "prompt")]  # fmt: skip
     prompts = [text for name, column in sets for text in column_of(data, name, column)][:PROMPTS]
     solutions = [json.loads(line)["generation"] for line in lines_of(data, "traces/rambling_samples")]
     solutions += [each for line in lines_of(data, "gsm8k/train") for each in [json.loads(line)["answer"]]]

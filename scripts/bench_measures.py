@@ -42,7 +42,10 @@ STEPS = (
     "So the answer is {n}.",
     "Let me verify by plugging back.",
 )
-CHINESE = "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能下过子说产种面而方后多定行学法所民得经"
+CHINESE = (
+    "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成"
+    "会可主发年动同工也能下过子说产种面而方后多定行学法所民得经"
+)
 
 
 def sentence(rng: random.Random) -> str:
@@ -51,7 +54,9 @@ def sentence(rng: random.Random) -> str:
         return rng.choice(STEPS).format(n=rng.randint(2, 999))
     words = rng.choices(WORDS, k=rng.randint(8, 22))
     if rng.random() < 1 / 3:
-        words.insert(rng.randrange(len(words)), rf"\( x_{rng.randint(1, 9)} = \frac{{{rng.randint(1, 99)}}}{{7}} \)")
+        words.insert(
+            rng.randrange(len(words)), rf"\( x_{rng.randint(1, 9)} = \frac{{{rng.randint(1, 99)}}}{{7}} \)"
+        )
     return " ".join(words).capitalize() + "."
 
 
@@ -111,7 +116,9 @@ def fresh(traces: Sequence[Trace]) -> list[Trace]:
 def report(name: str, traces: list[Trace]) -> None:
     megabytes = sum(len(each.reasoning) for each in traces) / 1e6
     octets = sum(len(each.reasoning.encode("utf-8", "replace")) for each in traces) / 1e6
-    print(f"\n{name}: n = {len(traces):,}, {megabytes:.1f} M characters, {octets:.1f} MB of UTF-8, best of {ROUNDS}")
+    print(
+        f"\n{name}: n = {len(traces):,}, {megabytes:.1f} M characters, {octets:.1f} MB of UTF-8, best of {ROUNDS}"
+    )
 
     def line(what: str, taken: float) -> None:
         print(f"  {what:<32} {megabytes / taken:7.1f} M characters/s {octets / taken:7.1f} MB/s")
@@ -121,11 +128,16 @@ def report(name: str, traces: list[Trace]) -> None:
     line("these four together", seconds(lambda: [[m.measure(each) for m in FOUR] for each in fresh(traces)]))
     stage = MeasureStage(name="measured", measures=(*FOUR, Length()))
     rows: list[Row] = []
-    line("the stage: these, length, JSON", seconds(lambda: rows.__setitem__(slice(None), stage.label(traces, None))))
+    line(
+        "the stage: these, length, JSON",
+        seconds(lambda: rows.__setitem__(slice(None), stage.label(traces, None))),
+    )
     labels = [row["measures"] for row in rows]
     taken = seconds(lambda: [json.loads(label) for label in labels])
     size = sum(map(len, labels)) / len(labels)
-    print(f"  labels: {size:,.0f} characters of JSON a row; parsed again in {taken / len(labels) * 1e6:.0f} us a row")
+    print(
+        f"  labels: {size:,.0f} characters of JSON a row; parsed again in {taken / len(labels) * 1e6:.0f} us a row"
+    )
 
 
 def tokenizing(file: str, traces: list[Trace]) -> None:
@@ -144,7 +156,9 @@ def tokenizing(file: str, traces: list[Trace]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--megabytes", type=float, default=20.0, help="of each synthetic set")
     parser.add_argument("--tokenizer", help="a tokenizer.json to time")
     options = parser.parse_args()
@@ -156,9 +170,13 @@ def main() -> None:
     folder = os.environ.get("DISTILLKIT_DATA")
     if folder:
         found = real(Path(folder))
-        report("real mathematics, about 8,000 characters", found * max(1, int(options.megabytes * 1e6 / 600_000)))
+        report(
+            "real mathematics, about 8,000 characters", found * max(1, int(options.megabytes * 1e6 / 600_000))
+        )
     if options.tokenizer:
-        tokenizing(options.tokenizer, [trace(20_000, seed) for seed in range(int(options.megabytes * 1e6 / 20_000))])
+        tokenizing(
+            options.tokenizer, [trace(20_000, seed) for seed in range(int(options.megabytes * 1e6 / 20_000))]
+        )
 
 
 if __name__ == "__main__":

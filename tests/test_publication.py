@@ -16,6 +16,8 @@ from distillkit.publication import (
     Portrait,
     conditions,
     lineage,
+    made_by,
+    named_teachers,
     public,
     public_recipe,
     row_funnel,
@@ -76,9 +78,7 @@ def test_the_funnel_of_rows_is_that_of_their_stages(world: Any) -> None:
 
 def test_sources_are_named_without_folders(world: Any) -> None:
     found = sources(lineage(world.store, world.artifacts["chosen"]))
-    assert found == [
-        {"stage": "problems", "kind": "problems", "source": "file: problems.jsonl", "rows": 25}
-    ]
+    assert found == [{"stage": "problems", "kind": "problems", "source": "file: problems.jsonl", "rows": 25}]
 
 
 def seal(world: Any, name: str, kind: str, type: str, inputs: Any, declared: Any = None, **facts: Any) -> Any:
@@ -231,3 +231,40 @@ def test_a_portrait_of_bare_rows_claims_nothing() -> None:
 
 def test_a_public_recipe_says_nothing_of_the_machine() -> None:
     assert public_recipe("name: x\nexecution:\n  workers: 4\n") == "name: x\n"
+
+
+RECIPE = """
+name: x
+seed: 1
+engine: {kind: vllm}
+stages:
+- {name: problems, kind: problems, file: /home/me/p.jsonl}
+- {name: kept, kind: filter}
+- {name: dataset, kind: publish, scores: null}
+"""
+
+
+def test_what_made_rows_is_all_that_stands_before_them() -> None:
+    made = made_by(RECIPE, "kept")
+    for same in (
+        RECIPE.replace("name: x", "name: y"),
+        RECIPE.replace("/home/me", "/elsewhere"),
+        RECIPE.replace("scores: null", "scores: scores") + "- {name: scores, kind: evaluate}\n",
+        RECIPE + "execution: {workers: 4}\nbudget: {gpus: 1}\n",
+    ):
+        assert made_by(same, "kept") == made
+    for other in (
+        RECIPE.replace("seed: 1", "seed: 2"),
+        RECIPE.replace("vllm", "replay"),
+        RECIPE.replace("p.jsonl", "q.jsonl"),
+        RECIPE.replace("kind: filter", "kind: select"),
+    ):
+        assert made_by(other, "kept") != made
+    assert made_by(RECIPE, "nobody") is None
+    assert made_by("", "kept") is None
+
+
+def test_teachers_that_only_rows_name_are_named_once() -> None:
+    known = [{"name": "org/teacher@v1"}]
+    [found] = named_teachers(["org/teacher", "org/other"], known)
+    assert found == {"name": "org/other", "revision": "", "stage": "", "sampling": {}, "trainings": []}

@@ -106,7 +106,9 @@ def explain(ref: HubRef, error: BaseException) -> DistillkitError:
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error, what caused it, what caused that: `datasets` wraps the errors that matter."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # what is raised again may be its own context
+        seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
 

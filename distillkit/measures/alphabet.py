@@ -48,7 +48,7 @@ _RUN = {
 
 # Bytes of UTF-8: what parts words becomes a space, what ends sentences a full stop. Splitting at spaces is several
 # times as fast as finding words by a pattern.
-_PARTS = bytes.maketrans(b"!?,;:)[]{}<>=+-*/\\|&%#@^~$`\"0123456789", b".." + b" " * 36)
+_PARTS = bytes.maketrans(b'!?,;:)[]{}<>=+-*/\\|&%#@^~$`"0123456789', b".." + b" " * 36)
 _ASCII_PARTS = _PARTS[:128] + b" " * 128
 _SIGNS = re.compile("[\u00a0-\u00bf\u00d7\u00f7\u2010-\u2027\u202f-\u205f\u2070-\u2bff\u3000-\u303f]+")
 _ACCENTED = re.compile("[\u00c0-\u024f\u1e00-\u1eff]")
@@ -57,7 +57,10 @@ _ACCENTED = re.compile("[\u00c0-\u024f\u1e00-\u1eff]")
 _FREE, _EASY, _HARD = 1.5, 2.0, 2.5
 _STOP = re.compile(r"[.!?\u2026\n\d=+<>\u3002\uff01\uff1f\u0964]")
 _PAUSE = re.compile(r"[,;:()\[\]\u2013\u2014\uff0c\u3001\uff1b\uff1a]")
-_BREAKS = (re.compile(r"[.!?\u2026](?=\s)|[\n\u3002\uff01\uff1f\u0964]"), re.compile(f"{_STOP.pattern}|{_PAUSE.pattern}"))
+_BREAKS = (
+    re.compile(r"[.!?\u2026](?=\s)|[\n\u3002\uff01\uff1f\u0964]"),
+    re.compile(f"{_STOP.pattern}|{_PAUSE.pattern}"),
+)
 """Sentence ends; formulas and pauses: the better places first."""
 
 # Foreign signs with at most three own ones between two of them: four outweigh any two switches.
@@ -85,7 +88,9 @@ _FORMULA = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log exp lim max min sup inf gcd lcm mod det"
     " deg dim ker arg sqrt frac cdot times text boxed pmod".split()
 )
-_KEYWORD = frozenset("for while if else elif in is not and or do def return break try int let var new del of".split())
+_KEYWORD = frozenset(
+    "for while if else elif in is not and or do def return break try int let var new del of".split()
+)
 # Nor, by themselves, words that technical terms are made of ("two pointers", "even number").
 _TERM = frozenset(
     "one two three four first second third last times square squared side sides left right term terms number numbers"
@@ -332,13 +337,15 @@ def _is_name(clean: str, tokens: list[str], spans: Sequence[tuple[int, int]], in
     """Whether a function word is part of a name."""
     token = tokens[index]
     before = tokens[index - 1] if index else ""
-    inside = bool(before) and not _STOP.search(clean, spans[index - 1][1], spans[index][0]) and before[0].isalnum()
+    inside = (
+        bool(before) and not _STOP.search(clean, spans[index - 1][1], spans[index][0]) and before[0].isalnum()
+    )
     if token[0].isupper() and len(token) > 1 and inside:
         return True
     following = index + 1
-    while following < len(tokens) and tokens[following] in PARTICLES:
+    while following < min(index + 4, len(tokens)) and tokens[following] in PARTICLES:
         following += 1
-    if following == len(tokens) or not word_of(tokens[following])[:1].isupper():
+    if following >= len(tokens) or not word_of(tokens[following])[:1].isupper():
         return False
     if clean[spans[index][1] : spans[following][0]].strip(" \n'") and following == index + 1:
         return False

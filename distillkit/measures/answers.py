@@ -12,6 +12,8 @@ from distillkit.measures.anatomy import once
 
 VALUE_CHARS = 200
 """Of a longer value only the beginning is compared."""
+MAX_PLACES = 1000
+"""Boxes, and "answer"s, that are looked at: a text with more is a loop."""
 
 _ANCHORS = ("box", "nswer", "####", "\u7b54\u6848")
 _BOXED = re.compile(r"\\[bf](?:oxed|box)\s*\{")
@@ -27,7 +29,8 @@ _STATED = re.compile(
 _VALUE_END = re.compile(
     r"[.,;!?](?=\s|\Z)|</|[\u3002\uff0c\uff1b]|\s(?:because|since|and|but|so|which|as|or|if|when|for|by|with|here)\b"
 )
-_VALUE = re.compile(r"\d|\\[a-z]|^[A-Za-z]$|\u03c0|\u221e")
+_VALUE = re.compile(r"\d|\\[a-z]|^[a-z]$|\u03c0|\u221e")
+_OPTION = re.compile(r"^\(([a-z])\)$")
 _DRESS = re.compile(r"\\[()\[\],;!]|\$|\*\*|\\displaystyle|\\left|\\right|(?<=\\)[dt](?=frac)|\s+")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}")
 
@@ -61,10 +64,12 @@ Behind words only a number, a formula or an option's letter is an answer ("the a
 
 
 def _places(text: str) -> Iterator[int]:
-    """Where an anchor stands."""
+    """Where an anchor stands, MAX_PLACES of each at most."""
     for anchor in _ANCHORS:
         at = text.find(anchor) if anchor[0] in text else -1
-        while at >= 0:
+        for _ in range(MAX_PLACES):
+            if at < 0:
+                break
             yield at
             at = text.find(anchor, at + len(anchor))
 
@@ -73,10 +78,12 @@ def _boxed(text: str, at: int) -> Stated | None:
     r"""The box around this "box"; None where there is none, or it is not closed within twice VALUE_CHARS."""
     start = text.rfind("\\", max(0, at - 2), at)
     opened = _BOXED.match(text, start) if start >= 0 else None
+    if opened is None:
+        return None
     depth = 1
-    for brace in _BRACE.finditer(text, opened.end(), opened.end() + 2 * VALUE_CHARS) if opened else ():
+    for brace in _BRACE.finditer(text, opened.end(), opened.end() + 2 * VALUE_CHARS):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if opened and depth == 0:
+        if depth == 0:
             return Stated(start, brace.end(), plain(text[opened.end() : brace.start()]))
     return None
 
@@ -87,19 +94,21 @@ def _announced(text: str, at: int) -> Stated | None:
     if match is None:
         return None
     start, end = match.span(match.lastgroup or 0)
-    box = _BOXED.search(text, start, min(end, start + 20))
-    if box is not None:
-        return _boxed(text, box.end() - len(box[0]) + box[0].index("box"))
     stop = _VALUE_END.search(text, start, end)
     end = stop.start() if stop else end
+    box = _BOXED.search(text, start, end)
+    if box is not None:
+        return _boxed(text, box.end() - len(box[0]) + box[0].index("box"))
     value = plain(text[start:end])
     return Stated(at, end, value) if _VALUE.search(value) else None
 
 
 def plain(value: str) -> str:
-    r"""The value without its dress: `$`, `\( \)`, `\text`, `\left`, bold, spaces, a closing full stop; case folded.
+    r"""The value without its dress: `$`, `\( \)`, `\text`, `\left`, bold, spaces, brackets of an option; case folded.
 
     For telling equal spellings of one answer, not for grading: 1/2 and 0.5 differ.
     """
     bare = _DRESS.sub("", _TEXT.sub(r"\1", unicodedata.normalize("NFKC", value[:VALUE_CHARS])))
-    return bare.strip(".,;:!*").casefold()
+    bare = bare.strip(".,;:!*")
+    whole = bare if bare.count(")") <= bare.count("(") else bare.rstrip(")")  # "(Answer: 42)"
+    return _OPTION.sub(r"\1", whole.casefold())

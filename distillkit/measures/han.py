@@ -40,7 +40,9 @@ def _signs() -> dict[str, re.Pattern[str]]:
     own = "".join(sorted(japanese - simplified - traditional - rare))
     return {
         "zh": re.compile(f"[{chinese}]|{_CHINESE_WORDS}"),
-        "ja": re.compile(f"[{own}]|[{_KANA}]{{2}}|[{_KANA}][{_HAN}]*[{_KANA}]"),  # a lone kana may stand in Chinese
+        "ja": re.compile(
+            f"[{own}]|[{_KANA}]{{2}}|[{_KANA}][{_HAN}]*[{_KANA}]"
+        ),  # a lone kana may stand in Chinese
     }
 
 

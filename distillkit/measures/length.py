@@ -106,7 +106,7 @@ def _stopped(sheet: Anatomy, before_space: "Flags") -> "Flags":
     cores = ends.copy()
     for _ in range(MAX_CLOSERS):
         cores -= closer[cores] & (cores > 0)
-    wide_goes_on = np.append(wide[1:], False)[ends]
+    wide_goes_on = wide[ends] & np.append(wide[1:], False)[ends]
     at_stop = sheet.has(STOP)[cores] & before_space[ends] | wide[cores] & ~wide_goes_on
     stopped: Flags = np.zeros(len(signs), np.bool_)
     stopped[ends[at_stop]] = True

@@ -23,7 +23,9 @@ _LONGEST = 40
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 # "l'angle", "qu'il", "dell'area": the word counts, what is elided in front of it does not.
-_ELISION = re.compile(r"\A(?:[a-z]|qu|gl|un|(?:ne|de|da|a|su)ll|quest|tutt|lorsqu|puisqu|jusqu)'(?=\w)", re.IGNORECASE)
+_ELISION = re.compile(
+    r"\A(?:[a-z]|qu|gl|un|(?:ne|de|da|a|su)ll|quest|tutt|lorsqu|puisqu|jusqu)'(?=\w)", re.IGNORECASE
+)
 
 Sign = tuple[frozenset[str], int]
 """Languages that have a word, and its weight: 2 for a marker of reasoning, else 1."""

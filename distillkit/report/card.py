@@ -206,8 +206,9 @@ def _origin(facts: Mapping[str, Any]) -> str:
         made = "".join(f", {_named(step)} trained by {step['kind']}" for step in teacher["trainings"][:1])
         made += "".join(f", then by {step['kind']}" for step in teacher["trainings"][1:])
         sampling = ", ".join(f"{name} {value:g}" for name, value in teacher["sampling"].items())
-        told = f"{sampling}; stage `{teacher['stage']}`" if sampling else f"stage `{teacher['stage']}`"
-        lines.append(f"- Teacher: `{teacher['name']}`{commit}{made} ({told}). {_licence(teacher)}")
+        told = "; ".join(filter(None, [sampling, teacher["stage"] and f"stage `{teacher['stage']}`"]))
+        told = told or "as the rows name it"
+        lines.append(f"- Teacher: `{_cell(teacher['name'])}`{commit}{made} ({told}). {_licence(teacher)}")
     for source in facts["sources"]:
         what = source["kind"].capitalize()
         lines.append(

@@ -7,7 +7,7 @@ visible; the page puts them into text nodes and never into markup.
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -16,6 +16,8 @@ from distillkit.reader import View, look_up
 from distillkit.report.material import Material
 from distillkit.show.fate import fates
 from distillkit.show.piece import Piece, marks_of, pieces, visible
+from distillkit.show.traces import rows_of
+from distillkit.values import narrow, values_of
 
 SAMPLED = "sampled"
 TRACES = 240
@@ -56,7 +58,7 @@ def browsed(material: Material) -> dict[str, Any]:
     else:
         return {"kept": "", "dropped": "", "total": 0, "counts": {}, "traces": []}
     order = {id: place for place, id in enumerate(choose(decided, names[0], view.shards))}
-    rows = sorted(_rows(view, order), key=lambda row: order[row["id"]])
+    rows = sorted(rows_of(view, order), key=lambda row: order[row["id"]])
     return {
         "kept": names[0],
         "dropped": names[1],
@@ -79,8 +81,11 @@ def _labels(material: Material, text: Artifact) -> list[Artifact]:
 
 def _verdicts(view: View) -> dict[str, str]:
     """Trace id -> the verifier's reason, where no stage has selected yet."""
-    rows = (row for shard in range(view.shards) for row in view.stream(shard, columns=["id"]))
-    return {row["id"]: row.get("reason") or SAMPLED for row in rows}
+    found: dict[str, str] = {}
+    for shard in range(view.shards):
+        values = values_of(view, shard, ["reason"])
+        found |= {id: reason or SAMPLED for id, reason in zip(values["id"], values["reason"], strict=True)}
+    return found
 
 
 def choose(fates: Mapping[str, str], good: str, shards: int) -> list[str]:
@@ -105,12 +110,6 @@ def choose(fates: Mapping[str, str], good: str, shards: int) -> list[str]:
 
 def _problem(id: str) -> str:
     return id.split("/", 1)[0]
-
-
-def _rows(view: View, ids: Collection[str]) -> Iterator[Row]:
-    everything = View(view.texts, view.labels)
-    for shard in sorted({shard_of(id, view.shards) for id in ids}):
-        yield from (row for row in everything.stream(shard) if row["id"] in ids)
 
 
 def shown(row: Row) -> dict[str, Any]:
@@ -231,5 +230,5 @@ def lengths(artifact: Artifact) -> dict[str, list[int]]:
 
 
 def _column(artifact: Artifact, shard: int, table: str, name: str) -> list[Any]:
-    values: list[Any] = artifact.read(shard, table, [name])[name].to_pylist()
+    values: list[Any] = narrow(artifact, shard, [name], table)[name].to_pylist()
     return values

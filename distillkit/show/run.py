@@ -81,8 +81,8 @@ def load_artifacts(record: RunRecord, store: Store) -> tuple[list[Artifact], lis
 def funnel(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
     """[{stage, kind, rows_in, rows_kept, rejected: {reason: n}}] of the stages that keep or drop rows.
 
-    Where there are some: verdicts {reason: n}, judges {domain: kind}, copies {input of a mix: rows that a trainer
-    sees}, ablation (the funnel of a filter without each of its rules, as `without_each` gives it).
+    Where there are some: verdicts {reason: n}, judges {domain: kind}, copies {input of a mix, or all: rows that a
+    trainer sees}, ablation (the funnel of a filter without each of its rules, as `without_each` gives it).
     """
     return [
         {
@@ -94,11 +94,18 @@ def funnel(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
         }
         | ({"verdicts": verdicts} if (verdicts := _verdicts(artifact)) else {})
         | ({"judges": judges} if (judges := artifact.manifest.summary.get("judges")) else {})
-        | ({"copies": copies} if (copies := artifact.manifest.counts.get("copies")) else {})
+        | ({"copies": copies} if (copies := _copies(artifact)) else {})
         | ({"ablation": found} if (found := ablation(artifact)) else {})
         for artifact in artifacts
         if artifact.type in FUNNEL_TYPES
     ]
+
+
+def _copies(artifact: Artifact) -> dict[str, int]:
+    """Rows that a trainer sees by input of a mix, of a selection behind it in all; none where each row is seen once."""
+    copies = artifact.manifest.counts.get("copies", {})
+    mixed = artifact.manifest.kind == "mix" or sum(copies.values()) > artifact.manifest.rows_kept
+    return copies if mixed else {}
 
 
 def _verdicts(artifact: Artifact) -> dict[str, int]:

@@ -49,7 +49,7 @@ def funnel_grid(steps: Sequence[dict[str, Any]]) -> Grid:
     for step in steps:
         if "copies" in step:
             seen = ", ".join(f"{name} {n:,}" for name, n in step["copies"].items())
-            notes.append(f"{step['stage']}: rows that a trainer sees of each input: {seen}.")
+            notes.append(f"{step['stage']}: rows that a trainer sees: {seen}.")
     return Grid(
         "funnel", ["stage", "kind", "dropped, or judged", "rows in", "kept"], rows, left=3, notes=notes
     )

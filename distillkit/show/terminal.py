@@ -59,6 +59,10 @@ def _head(told: Mapping[str, Any], *, whole: bool = False) -> "Iterator[Text]":
         yield Text(visible(f"  {fate['stage']}: {said}"), style="green" if fate["kept"] else "red")
         for rule in fate["rules"]:
             yield Text(visible(f"    {rule['rule']}: it is {_value(rule['value'])}"))
+    for name, verdicts in told["labels"].items():
+        if name.endswith(".verdicts") and isinstance(verdicts, dict):
+            yield from (_verdict(name.removesuffix(".verdicts"), *item) for item in verdicts.items())
+    yield Text.assemble(("  reference: ", "bold"), _value(told["reference"]))
     if told["kept_of_cluster"]:
         yield Text(
             visible(f"  duplicate in cluster {told['cluster']}, of which {told['kept_of_cluster']} was kept")
@@ -67,6 +71,16 @@ def _head(told: Mapping[str, Any], *, whole: bool = False) -> "Iterator[Text]":
         yield from _leak(told, told["leak"])
     prompt = told["prompt"] if whole or len(told["prompt"]) <= ENDS else f"{told['prompt'][:ENDS]} ..."
     yield Text.assemble(("  prompt: ", "bold"), visible(prompt))
+
+
+def _verdict(stage: str, name: str, verdict: Mapping[str, Any]) -> "Text":
+    """What a verifier said, the answer that it read, and what else it kept."""
+    from rich.text import Text
+
+    parts = [str(verdict.get("reason"))]
+    parts += [f"answer {_value(verdict['answer'])}"] if verdict.get("answer") is not None else []
+    parts += [_value(verdict["detail"])] if verdict.get("detail") else []
+    return Text(visible(f"  {stage}, {name}: {'; '.join(parts)}"))
 
 
 def _leak(told: Mapping[str, Any], leak: Mapping[str, Any]) -> "Iterator[Text]":

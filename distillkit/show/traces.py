@@ -30,10 +30,10 @@ the stage that dropped the trace as a duplicate; kept_of_cluster: the trace that
 def find_rejected(
     run: Path, store: Path, reason: str, stage: str | None = None, limit: int = 5
 ) -> dict[str, Any]:
-    """Traces that have a reason against them: {reason, counts: {stage: rows dropped for it first}, traces: [...]}.
+    """Traces that have a reason against them: {reason, counts: {stage: rows dropped for it first}, traces: [Told]}.
 
     Those for which it is the first reason come first, then those that it also speaks against; by id, which is a hash.
-    reason `all`: any. A stage of another name is left out.
+    reason `all`: any. stage: only what that one rejected.
 
     Raises:
         RecipeError: no selection in this run, or none that gave this reason; the message names those given.
@@ -44,49 +44,40 @@ def find_rejected(
     selections = [a for a in artifacts if a.type == "selection" and stage in (None, a.stage)]
     if not selections:
         raise RecipeError(f"{run}: no selection {stage or ''} in this run; filter, select and mix make one")
-    counts = {a.stage: _first(a, reason) for a in selections if _first(a, reason)}
     found: list[Told] = []
     for each in selections:
         fates = _picked(each, reason, limit - len(found))
         view = View.of(opened, each)
-        told = [_told(row, {each.stage: fates[row["id"]]}, [each]) for row in _rows(view, fates)]
-        found += sorted(told, key=lambda one: (reason not in (EVERY, fates[one["id"]].reason), one["id"]))
+        rows = sorted(rows_of(view, fates), key=lambda row: list(fates).index(row["id"]))
+        found += [_told(opened, view, row, [(each, fates[row["id"]])]) for row in rows]
     if not found:
-        given = sorted(
-            {name for a in selections for name in (a.manifest.counts.get("failed") or a.manifest.rejected)}
-        )
-        raise RecipeError(
-            f"{run}: nothing was rejected as {reason!r}; reasons are {', '.join(given) or 'none'}"
-        )
-    for one in found:
-        _add_twin(one, opened, {a.stage: a for a in selections})
+        given = {name for a in selections for name in a.manifest.counts.get("failed", a.manifest.rejected)}
+        there = ", ".join(sorted(given)) or "none"
+        raise RecipeError(f"{run}: nothing was rejected as {reason!r}; reasons are {there}")
+    counts = {a.stage: _first(a, reason) for a in selections if _first(a, reason)}
     return {"reason": reason, "counts": counts, "traces": found}
 
 
 def find_trace(run: Path, store: Path, id: str) -> Told:
-    """One trace by its id, with its fate in every selection of the run.
+    """One trace by its id, with its fate in every selection of the run that was asked about it.
 
     Raises:
         RecipeError: no trace of that id in this run.
+        MissingError: no run there.
     """
     opened = Store(store)
     artifacts, _ = load_artifacts(load_record(run), opened)
     selections = [each for each in artifacts if each.type == "selection"]
     for text in (each for each in artifacts if each.type == "traces"):
-        for row in _rows(View([text], _labels_over(opened, artifacts, text)), [id]):
-            asked = {
-                each.stage: row
+        view = View([text], _labels_over(opened, artifacts, text))
+        for row in rows_of(view, [id]):
+            fates = [
+                (each, fate_of(each, decided))
                 for each in selections
-                for row in decisions(each, shard_of(id, each.shards()))
-                if row["id"] == id
-            }
-            told = _told(
-                row,
-                {each.stage: fate_of(each, asked[each.stage]) for each in selections if each.stage in asked},
-                selections,
-            )
-            _add_twin(told, opened, {each.stage: each for each in selections})
-            return told
+                for decided in decisions(each, shard_of(id, each.shards()))
+                if decided["id"] == id
+            ]
+            return _told(opened, view, row, fates)
     raise RecipeError(f"{run}: no trace {id!r} in this run; `distillkit show RUN --rejected all` shows ids")
 
 
@@ -108,30 +99,27 @@ def _picked(selection: Artifact, reason: str, limit: int) -> dict[str, Fate]:
     return dict(list((first | also).items())[: max(0, limit)])
 
 
-def _rows(view: View, ids: Collection[str]) -> Iterator[Row]:
-    """Rows by their ids, whatever the view's selection says of them."""
+def rows_of(view: View, ids: Collection[str]) -> Iterator[Row]:
+    """Whole rows by their ids, whatever the view's selection says of them; a shard is read as far as is needed."""
     everything = View(view.texts, view.labels)
     by_shard: dict[int, set[str]] = defaultdict(set)
     for id in ids:
         by_shard[shard_of(id, view.shards)].add(id)
     for shard, wanted in sorted(by_shard.items()):
+        last = max(wanted)
         for row in everything.stream(shard):
             if row["id"] in wanted:
-                yield row | {"_labels": _labels(everything, row)}
-                wanted.remove(row["id"])
-            if not wanted:
+                yield row
+            if row["id"] >= last:
                 break
 
 
 def _labels(view: View, row: Row) -> dict[str, Any]:
     """`<stage>.<label>` -> value; what differs from run to run is left out."""
-    names = [
-        f"{each.stage}.{column}"
-        for each in view.labels
-        for column in label_columns(each)
-        if column != "telemetry"
-    ]
-    return {name: row[name] for name in names}
+    columns = [(each.stage, column) for each in view.labels for column in label_columns(each)]
+    return {
+        f"{stage}.{column}": row[f"{stage}.{column}"] for stage, column in columns if column != "telemetry"
+    }
 
 
 def _labels_over(store: Store, artifacts: Sequence[Artifact], text: Artifact) -> list[Artifact]:
@@ -145,15 +133,18 @@ def _labels_over(store: Store, artifacts: Sequence[Artifact], text: Artifact) ->
     return found
 
 
-def _told(row: Row, fates: dict[str, Fate | None], selections: Sequence[Artifact]) -> Told:
+def _told(store: Store, view: View, row: Row, fates: Sequence[tuple[Artifact, Fate | None]]) -> Told:
     text = row["reasoning"] or row["completion"]
-    by_name = {each.stage: each for each in selections}
-    prompt = next((m["content"] for m in reversed(row["messages"]) if m["role"] == "user"), "")
-    leak = next((row[name] for name in row["_labels"] if name.endswith(".leak") and row[name]), None)
+    labels = _labels(view, row)
+    twins = [
+        (look_up(row, _cluster(each)), _kept_twin(store, each, row))
+        for each, fate in fates
+        if fate is not None and fate.reason == "duplicate"
+    ]
     return {
         "id": row["id"],
         "problem": row["problem_id"],
-        "prompt": prompt,
+        "prompt": next((m["content"] for m in reversed(row["messages"]) if m["role"] == "user"), ""),
         "reference": json.loads(row["reference"]) if row["reference"] else None,
         "part": "reasoning" if row["reasoning"] else "completion",
         "text": text,
@@ -161,15 +152,16 @@ def _told(row: Row, fates: dict[str, Fate | None], selections: Sequence[Artifact
         "completion": row["completion"],
         "tokens": row["completion_tokens"],
         "marks": [list(mark) for mark in marks_of(text, row)],
-        "labels": row["_labels"],
-        "leak": leak,
-        "fates": [_fate(fate, by_name[stage], row) for stage, fate in fates.items()],
+        "labels": labels,
+        "leak": next((labels[name] for name in labels if name.endswith(".leak") and labels[name]), None),
+        "cluster": twins[0][0] if twins else None,
+        "kept_of_cluster": twins[0][1] if twins else None,
+        "fates": [_fate(each, fate, row) for each, fate in fates],
     }
 
 
-def _fate(fate: Fate | None, selection: Artifact, row: Row) -> dict[str, Any]:
-    """What a selection says of a trace; of a filter also the rules that have one of the reasons, and the values."""
-    reasons = list(fate.reasons) if fate else []
+def _fate(selection: Artifact, fate: Fate | None, row: Row) -> dict[str, Any]:
+    """What a selection says of a trace; of a filter also the rules that it fails, and the values."""
     rules = []
     for rule in expanded(selection.manifest.declared.get("rules", [])):
         value = look_up(row, rule["field"])
@@ -179,30 +171,23 @@ def _fate(fate: Fate | None, selection: Artifact, row: Row) -> dict[str, Any]:
         "stage": selection.stage,
         "kept": fate is None,
         "reason": fate.reason if fate else None,
-        "reasons": reasons,
+        "reasons": list(fate.reasons) if fate else [],
         "rules": rules,
     }
 
 
-def _add_twin(told: Told, store: Store, selections: dict[str, Artifact]) -> None:
-    """Find the trace that stayed in place of a duplicate."""
-    told["cluster"] = told["kept_of_cluster"] = None
-    for fate in told["fates"]:
-        if fate["reason"] != "duplicate":
-            continue
-        selection = selections[fate["stage"]]
-        unique = selection.manifest.declared.get("unique")
-        view = View.of(store, selection)
-        field = f"{unique}.cluster" if isinstance(unique, str) else "cluster"
-        owner = view.fields.get(field)
-        told["cluster"] = told["labels"].get(f"{owner}.cluster")
-        for shard in range(view.shards):
-            values = values_of(view, shard, [field])
-            kept = [
-                id
-                for id, cluster in zip(values["id"], values[field], strict=True)
-                if cluster == told["cluster"]
-            ]
-            if kept and told["cluster"] is not None:
-                told["kept_of_cluster"] = kept[0]
-                return
+def _cluster(selection: Artifact) -> str:
+    """The field by whose clusters a select stage picked."""
+    unique = selection.manifest.declared.get("unique")
+    return f"{unique}.cluster" if isinstance(unique, str) else "cluster"
+
+
+def _kept_twin(store: Store, selection: Artifact, row: Row) -> str | None:
+    """Id of the trace that stayed in place of a duplicate."""
+    view, field = View.of(store, selection), _cluster(selection)
+    for shard in range(view.shards):
+        values = values_of(view, shard, [field])
+        for id, cluster in zip(values["id"], values[field], strict=True):
+            if cluster is not None and cluster == look_up(row, field):
+                return str(id)
+    return None

@@ -11,7 +11,7 @@ with a chance of RECALL. The folder of a `Corpus` is handed on from part to part
 Source: Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3; files as in datatrove's minhash.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -34,8 +34,12 @@ if TYPE_CHECKING:
 MARGIN = 0.1
 """A pair is compared exactly when its signatures' estimate is not this far below the threshold: 2.8 of the
 estimate's standard deviations at a similarity of 0.8, which leaves 0.2 % of such pairs out."""
+CROWD = 256
+"""Texts that agree on a band from which on all of them are contested: whatever comes behind is linear in them."""
 PAIRS = 2**14
 """Pairs whose signatures are compared at a time: 16 MiB."""
+FEW = 20_000
+"""Texts up to which all bands are one task."""
 BUCKET = 2**11
 """Texts of a bucket, at least, where there are as many."""
 
@@ -73,30 +77,43 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Band:
-    """One band of a corpus."""
+class Bands:
+    """Some bands of a corpus."""
 
     corpus: Corpus
-    number: int
+    numbers: range
 
     @property
     def file(self) -> Path:
-        return self.corpus.folder / f"contested-{self.number:03d}.npy"
+        return self.corpus.folder / f"contested-{self.numbers.start:03d}.npy"
 
 
-def contest(band: Band) -> None:
-    """Write links (a, b) between texts of this band that may have a near-duplicate; skips what is written.
+def in_bands(corpus: Corpus, size: int) -> list[Bands]:
+    """The bands of `size` texts, one by one; all at once where a task would do less than it costs."""
+    if size <= FEW:
+        return [Bands(corpus, range(corpus.bands))]
+    return [Bands(corpus, range(number, number + 1)) for number in range(corpus.bands)]
 
-    They connect all such texts that agree on the band, near-duplicates of each other or not.
+
+def contest(bands: Bands) -> None:
+    """Write links (a, b) between texts that may have a near-duplicate; skips what is written.
+
+    They connect all such texts that agree on a band, near-duplicates of each other or not.
     """
     import numpy as np
 
-    if band.file.exists():
-        return
-    corpus = band.corpus
-    signed = load_array(corpus.signatures, mapped=True)
-    keys = corpus.keys(band.number, signed, load_array(corpus.salts))
-    marked: NDArray[np.bool_] = np.zeros(len(signed), bool)
+    if not bands.file.exists():
+        signed = load_array(bands.corpus.signatures, mapped=True)
+        salts = load_array(bands.corpus.salts)
+        links = [_links(bands.corpus, bands.corpus.keys(band, signed, salts), signed) for band in bands.numbers]
+        save_array(bands.file, np.unique(np.concatenate(links), axis=0))
+
+
+def _links(corpus: Corpus, keys: "Keys", signed: "Signature") -> "Rows":
+    """The links of one band."""
+    import numpy as np
+
+    marked = _crowded(keys)
     for a, b in _neighbours(keys, marked):
         for start in range(0, len(a), PAIRS):
             one, other = a[start : start + PAIRS], b[start : start + PAIRS]
@@ -105,7 +122,16 @@ def contest(band: Band) -> None:
     rows = np.flatnonzero(marked)
     rows = rows[np.argsort(keys[rows], kind="stable")]
     same = keys[rows[1:]] == keys[rows[:-1]]
-    save_array(band.file, np.stack([rows[:-1][same], rows[1:][same]], axis=1))
+    return np.stack([rows[:-1][same], rows[1:][same]], axis=1)
+
+
+def _crowded(keys: "Keys") -> "NDArray[np.bool_]":
+    """Which rows agree with more than CROWD others: to compare all pairs of those would be quadratic."""
+    import numpy as np
+
+    _, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+    crowded: NDArray[np.bool_] = sizes[group] > CROWD
+    return crowded
 
 
 def _neighbours(keys: "Keys", done: "NDArray[np.bool_]") -> "Iterator[tuple[Rows, Rows]]":
@@ -147,13 +173,13 @@ class Bucket:
         return self.corpus.folder / f"clusters-{self.number:04d}.npy"
 
 
-def spread(corpus: Corpus, size: int) -> list[Bucket]:
-    """Share the contested ones of `size` texts out to buckets of about BUCKET texts; skips what is written."""
+def spread(corpus: Corpus, tasks: Sequence[Bands], size: int) -> list[Bucket]:
+    """Share the texts that `contest` linked, of `size`, out to buckets of about BUCKET; skips what is written."""
     import numpy as np
 
     done = corpus.folder / "buckets.npy"
     if not done.exists():
-        links = np.concatenate([load_array(Band(corpus, band).file) for band in range(corpus.bands)])
+        links = np.concatenate([load_array(task.file) for task in tasks])
         rows = np.unique(links)
         first = components(links, size)[rows]
         order = np.argsort(first, kind="stable")  # whole components one behind the other

@@ -165,10 +165,10 @@ class Stage(Strict):
         """This stage with Hub datasets at a commit; `commit_of("dataset", "org/name@rev")` gives 40 hex digits."""
         return self
 
-    def reach(self, inputs: Mapping[str, Sequence[str]], recipe: str) -> None:
+    def reach(self, inputs: "Mapping[str, Sequence[Stage]]", recipe: str) -> None:
         """Ask the world outside (the Hub) whether this stage could end as it is declared, before anything is spent.
 
-        inputs: wire -> the artifact types that come in by it; recipe: the resolved recipe as YAML.
+        inputs: wire -> the stages that it comes from; recipe: the resolved recipe as YAML.
         Raises RecipeError or MissingError.
         """
 

@@ -54,9 +54,9 @@ class Decontaminate(Labeler):
     on: Literal["prompt", "completion", "both"] = "prompt"
     """Where it is looked for."""
     n: Annotated[int, Field(ge=3, le=50)] | None = None
-    """Words of an n-gram; left out: 8 on prompts and 13 on completions. For Chinese and Japanese 1.7 characters make
-    a word. A benchmark row of fewer words is found as a whole: anywhere if it has 8, else as a line of its own."""
-    share: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Words of an n-gram; left out: 8 on prompts and 13 on completions. Of Chinese and Japanese 1.7 characters make a
+    word. Whatever n, a whole benchmark row is a leak anywhere if it has 8 words, else as a line or a text."""
+    share: Annotated[float, Field(ge=0, le=1)] = 0.7
     """A text that covers this much of a benchmark row's words leaks it; 0: one shared n-gram is enough."""
     words: Annotated[int, Field(ge=1)] = 16
     """So many shared words in a row are a leak whatever their share."""

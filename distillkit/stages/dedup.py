@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from distillkit.artifact import Row
+from distillkit.executor import Inline
 from distillkit.stages.arrays import load_array
-from distillkit.stages.bands import Band, Bucket, Corpus, contest, spread
+from distillkit.stages.bands import Bucket, Corpus, contest, in_bands, spread
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Job, Stage, Wire
 from distillkit.stages.gather import SpillTask, gather, heads_file, spill, units_file
 from distillkit.stages.match import confirm
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+FEW_ROWS = 2000
+"""Traces up to which everything is done in this process."""
 
 
 class Dedup(Stage):
@@ -71,14 +74,15 @@ class Dedup(Stage):
         corpus = Corpus(job.out.scratch, self.threshold)
         texts = [Texts(view, shard, self.on) for shard in range(view.shards)]
         sketches = [SketchTask(each, self.minhash, job.store.root / "labels") for each in texts]
-        steps = _Steps(job, 3 * view.shards + corpus.bands)
+        steps = _Steps(job, 3 * view.shards)
         steps.do(sketch, sketches)
         size = gather(corpus, sketches, exact=self.threshold == 1, by_problem=self.scope == "problem")
         buckets: list[Bucket] = []
         if self.threshold < 1:
-            steps.do(contest, [Band(corpus, number) for number in range(corpus.bands)])
-            buckets = spread(corpus, size)
-            steps.do(spill, [SpillTask(corpus, each, len(buckets)) for each in texts])
+            bands = in_bands(corpus, size)
+            steps.do(contest, bands)
+            buckets = spread(corpus, bands, size)
+            steps.do(spill, [SpillTask(corpus, each, len(buckets)) for each in texts if buckets])
             steps.do(confirm, buckets)
         labels = [LabelTask(corpus, each, buckets, job.out) for each in sketches]
         steps.do(label, [task for task in labels if not job.out.has(task.shard)])
@@ -89,9 +93,11 @@ class _Steps:
 
     def __init__(self, job: Job, total: int) -> None:
         self._job, self._done, self._total = job, 0, total
+        # Each part starts its processes anew, which takes longer than a few rows do.
+        self._executor = job.executor if job.out.rows_in > FEW_ROWS else Inline()
 
     def do(self, work: Callable[[T], None], tasks: Iterable[T]) -> None:
-        for _ in self._job.executor.map(work, tasks):
+        for _ in self._executor.map(work, tasks):
             self._done += 1
             self._job.progress(min(self._done, self._total), self._total, unit="steps")
 

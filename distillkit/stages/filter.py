@@ -16,7 +16,7 @@ from distillkit.reader import View
 from distillkit.rule import PRESETS, Preset, rule_text, verdicts
 from distillkit.spec import Strict, digest
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Job, Stage, Wire
-from distillkit.stages.selection import decided, finish, require_fields, selection_schema
+from distillkit.stages.selection import decided, finish, require_fields, write
 from distillkit.store import Writer
 from distillkit.values import values_of
 
@@ -183,7 +183,7 @@ def _filter_shard(task: _Task) -> None:
     for id, copies, failed in zip(values["id"], values["copies"], failures(task.rules, values), strict=True):
         tally.add(failed)
         rows.append(decided(id, [reason for _, reason in failed], copies))
-    task.out.write(task.shard, rows, selection_schema(), counts=tally.counts(ablate=task.ablate))
+    write(task.out, task.shard, rows, tally.counts(ablate=task.ablate))
 
 
 def failures(rules: Sequence[Rule], values: dict[str, list[Any]]) -> list[list[tuple[int, str]]]:

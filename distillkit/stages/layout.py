@@ -15,6 +15,7 @@ from distillkit.publication import Portrait
 from distillkit.reader import View
 from distillkit.shard import read_entry, write_shard
 from distillkit.spec import canonical
+from distillkit.stages.selection import selection_schema, upsampled
 from distillkit.trace import JSON_COLUMNS, Trace, trace_of, trace_schema
 from distillkit.training.examples import answer_of
 
@@ -48,7 +49,7 @@ class Column:
 
     def value(self, row: Row) -> Any:
         """The value to publish: JSON labels as canonical text."""
-        found = row[self.key]
+        found = row.get(self.key)
         if self.stage and found is not None and self.key.rpartition(".")[2] in JSON_COLUMNS:
             return canonical(found).decode()
         return found
@@ -65,6 +66,8 @@ def published_columns(view: View) -> list[Column]:
             key = f"{artifact.stage}.{label.name}"
             name = label.name if label.name in view.fields else key
             found.append(Column(name, key, label.type, artifact.stage))
+    if view.selection is not None and upsampled(view.selection):
+        found.append(Column("copies", "copies", selection_schema().field("copies").type))
     return found
 
 

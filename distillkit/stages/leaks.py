@@ -75,7 +75,7 @@ class Source:
 class Thresholds:
     """What makes a leak of shared n-grams; see `Overlap`."""
 
-    share: float = 0.6
+    share: float = 0.7
     run: int = 16
     common: int = 5
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Flags: TypeAlias = NDArray[np.bool_]
 
-TURNS = 64
+TURNS = 32
 """Rows of a group that are compared with all others of it before the rest looks for partners by rare shingles."""
 
 

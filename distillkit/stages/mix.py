@@ -102,6 +102,17 @@ class Mix(Stage):
                 )
         return found
 
+    def rows(self, there: Mapping[str, int]) -> int | None:
+        """Rows that a trainer sees in all; None where the rows of an input that it asks are not known."""
+        if self.size is not None:
+            return self.size
+        known = all(name in there or isinstance(part, int) for name, part in self.inputs.items())
+        return sum(self._asked(there).values()) if known else None
+
+    def limited(self, rows: int) -> Self:
+        everything = {name: part if isinstance(part, float) else ALL for name, part in self.inputs.items()}
+        return self.model_copy(update={"inputs": everything, "size": None})
+
     def _asked(self, there: Mapping[str, int]) -> dict[str, int]:
         shares = {name: part for name, part in self.inputs.items() if isinstance(part, float)}
         if not shares:

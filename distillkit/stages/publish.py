@@ -6,7 +6,7 @@ a tag that stays.
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -86,16 +86,21 @@ class Publish(Stage):
         """Where a dataset or a model is pushed to."""
         return Target(kind, self.title, self.visibility, self.tag, self.replace)
 
-    def reach(self, inputs: Mapping[str, Sequence[str]], recipe: str) -> None:
+    def limited(self, rows: int) -> Self:
+        return self.model_copy(
+            update={"hub": None, "repository": self.title}
+        )  # a smoke run is nobody's version
+
+    def reach(self, inputs: Mapping[str, Sequence[Stage]], recipe: str) -> None:
         if self.hub is None:
             return
-        kind = MODEL if inputs["input"] == [WEIGHTS] else DATASET
-        sealed = publication.recipe_digest(recipe)
+        [source] = inputs["input"]
+        made_by = publication.made_by(recipe, source.name)
 
         def may_be_ours(manifest: dict[str, Any]) -> bool:
-            return bool(manifest.get("files", {}).get(RECIPE, {}).get("sha256") == sealed)
+            return made_by is not None and manifest.get("made_by") == made_by
 
-        check_push(self.target(kind), may_be_ours)
+        check_push(self.target(MODEL if source.MAKES == WEIGHTS else DATASET), may_be_ours)
 
     def run(self, job: Job) -> None:
         [source] = job.artifacts("input")
@@ -107,6 +112,7 @@ class Publish(Stage):
                 "version": self.version,
                 "kind": kind,
                 "content": source.content,
+                "made_by": publication.made_by(job.recipe, source.stage),
             }
             make = self._model if kind == MODEL else self._dataset
             facts |= make(job, source, tree, delivery)
@@ -144,7 +150,7 @@ class Publish(Stage):
         facts = {
             **portrait.facts(),
             "rejected": sum(shard.rows for name, shard in files.items() if name.startswith(REJECTED)),
-            **self._origin(job, behind),
+            **self._origin(job, behind, portrait.models),
             "conditions": publication.conditions(behind),
             "decontamination": publication.decontamination(lineage(job.store, source)),
             **publication.judged(lineage(job.store, source)),
@@ -159,9 +165,11 @@ class Publish(Stage):
             plots.save_png(plots.length_histogram({"published": portrait.tokens}), tree / "lengths.png")
         return facts
 
-    def _origin(self, job: Job, behind: list[Artifact]) -> dict[str, Any]:
-        """Teachers and sources of rows, with their licences."""
-        found = {"teachers": publication.teachers(job.store, behind), "sources": publication.sources(behind)}
+    def _origin(self, job: Job, behind: Sequence[Artifact], models: Iterable[str] = ()) -> dict[str, Any]:
+        """Teachers and sources of rows, with their licences; models: what the rows name as their teacher."""
+        teachers = publication.teachers(job.store, behind)
+        teachers += publication.named_teachers(models, teachers)
+        found = {"teachers": teachers, "sources": publication.sources(behind)}
         add_licences(found, self.licenses, online=self.hub is not None)
         return found
 

@@ -18,7 +18,7 @@ from distillkit.reader import View
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Job, Stage, Wire
 from distillkit.stages.choice import Balance, Candidate, best_first, cap_groups, in_turns, rank, spread
 from distillkit.stages.clusters import shingles
-from distillkit.stages.selection import decided, finish, require_fields, selection_schema
+from distillkit.stages.selection import decided, finish, require_fields, write
 from distillkit.values import values_of
 
 PASS_RATE = "problem_pass_rate"
@@ -103,7 +103,7 @@ class Select(Stage):
         for number, shard in enumerate(shards):
             rows = [decided(each.id, [each.reason] if each.reason else [], each.copies) for each in shard]
             rejected = Counter(each.reason for each in shard if each.reason is not None)
-            job.out.write(number, rows, selection_schema(), counts={"rejected": dict(rejected)})
+            write(job.out, number, rows, {"rejected": dict(rejected)})
             job.progress(number + 1, view.shards, unit="shards")
         finish(job, [view], self.name)
 

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from distillkit.artifact import Row
+from distillkit.artifact import Artifact, Counts, Row
 from distillkit.errors import RecipeError, StageError
 from distillkit.reader import View
 from distillkit.stages.base import Job
+from distillkit.store import Writer
 from distillkit.trace import trace_schema
 
 if TYPE_CHECKING:
@@ -55,6 +56,18 @@ def draw(step: str, seed: int, id: str) -> tuple[int, str]:
     """A key to sort by: the same anywhere, and no other row's draw depends on it."""
     found = hashlib.blake2b(f"{step}/{seed}/{id}".encode(), digest_size=8).digest()
     return int.from_bytes(found, "big"), id
+
+
+def write(out: Writer, shard: int, rows: Sequence[Row], counts: Counts) -> None:
+    """Write one shard of a selection; counts how often a trainer sees its rows."""
+    copies = {"copies": {"all": sum(row["copies"] for row in rows)}}
+    out.write(shard, rows, selection_schema(), counts=counts | copies)
+
+
+def upsampled(selection: Artifact) -> bool:
+    """Whether a trainer is to see some row more than once."""
+    manifest = selection.manifest
+    return sum(manifest.counts.get("copies", {}).values()) > manifest.rows_kept
 
 
 def finish(job: Job, views: Sequence[View], name: str) -> None:

@@ -79,10 +79,10 @@ def _runs(texts: list[str]) -> "Iterator[NDArray[np.uint64]]":
     import numpy as np
 
     lower = [text.lower() for text in texts]
-    ends = np.cumsum([len(text) + 1 for text in lower])
+    ends: NDArray[np.int64] = np.cumsum([len(text) + 1 for text in lower])
     parts = [_words(part, start) for part, start in _slices("\n".join(lower))]
     words = np.concatenate([hashes for hashes, _ in parts])
-    last = [int(each) for each in np.searchsorted(np.concatenate([starts for _, starts in parts]), ends)]
+    last: list[int] = np.concatenate([starts for _, starts in parts]).searchsorted(ends).tolist()
     found = run_hashes(words, WORDS)
     for text, begin, end in zip(texts, [0, *last], last, strict=False):
         if end - begin >= WORDS:

@@ -44,11 +44,11 @@ def check_file(file: str) -> None:
         raise MissingError(f"{file}: no such file (looked for in {Path(file).absolute().parent})")
 
 
-def reader_of(path: Path) -> Callable[[Path, Choose], Iterator[Found]]:
-    """The function that reads a file of this ending."""
+def reader_of(path: Path, what: str = "problems") -> Callable[[Path, Choose], Iterator[Found]]:
+    """The function that reads a file of this ending; raises RecipeError where it cannot hold rows."""
     readers = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
     if path.suffix not in readers:
-        raise RecipeError(f"{path}: rows of such a file cannot be read; there are {', '.join(readers)}")
+        raise RecipeError(f"{path}: cannot be read as {what}; there are {', '.join(readers)}")
     return readers[path.suffix]
 
 

@@ -23,6 +23,8 @@ FINISHED = {
     "error": "error",
 }  # fmt: skip
 """What servers say, and what it is here; anything else is `unknown`."""
+IMPORTED = "imported/"
+"""What names of verdicts begin with that `verify` found in the source: they come along in `extra` anyway."""
 YES = frozenset({"yes", "true", "correct", "pass", "passed", "1", "1.0"})
 NO = frozenset({"no", "false", "incorrect", "wrong", "fail", "failed", "0", "0.0"})
 
@@ -201,8 +203,9 @@ def verdicts_of(name: str, value: Any) -> dict[str, dict[str, Any]]:
     if value is None:
         return {}
     if isinstance(value, dict) and "score" not in value:
+        own = {key: each for key, each in value.items() if not key.startswith(IMPORTED)}
         return {
-            full: v for key, each in value.items() for full, v in verdicts_of(f"{name}/{key}", each).items()
+            full: v for key, each in own.items() for full, v in verdicts_of(f"{name}/{key}", each).items()
         }
     if isinstance(value, dict):
         told = {

@@ -5,8 +5,7 @@ shard, and written shard by shard in the order of their ids.
 """
 
 import heapq
-import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from xxhash import xxh3_64_hexdigest
 
-from distillkit.artifact import Row
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.events import Progress, silent
 from distillkit.hub import dataset_rows, parse_reference
@@ -27,13 +25,10 @@ from distillkit.stages.presets import PLAIN, PRESETS, Preset, PresetName
 from distillkit.stages.source import BLOCK_ROWS, Found, Function, reader_of
 from distillkit.stages.trace_columns import TraceColumns
 from distillkit.stages.trace_row import TraceReader
-from distillkit.store import Writer
-from distillkit.text import split_think
-from distillkit.trace import Trace, to_row, trace_schema
+from distillkit.stages.trace_shard import TraceShard, body_of, write_trace_shard
+from distillkit.trace import Trace
 
 SOURCES = ("file", "hub", "python")
-MADE = ("id", "reasoning", "response")
-"""Columns that are made when a shard is written: of the row's place, and of its completion."""
 
 
 class Traces(Stage):
@@ -94,7 +89,7 @@ class Traces(Stage):
         self._columns()
         if self.file is not None:
             for path in self._files():
-                reader_of(path)
+                reader_of(path, "traces")
         if self.hub is not None:
             parse_reference(self.hub, "dataset")
         if self.python is not None:
@@ -127,11 +122,11 @@ class Traces(Stage):
             left_out = tally.kept - sum(map(len, chosen))
             job.out.counts["rejected"] |= {"over_limit": left_out} if left_out else {}
         tasks = [
-            _Shard(each, job.out, None if chosen is None else frozenset(chosen[each.shard]))
+            TraceShard(each, job.out, None if chosen is None else frozenset(chosen[each.shard]))
             for each in shards
             if not job.out.has(each.shard)
         ]
-        for done, _ in enumerate(job.executor.map(_write_shard, tasks), job.shards - len(tasks) + 1):
+        for done, _ in enumerate(job.executor.map(write_trace_shard, tasks), job.shards - len(tasks) + 1):
             job.progress(done, job.shards, unit="shards")
 
     def _parts(self, job: Job) -> "list[_Part]":
@@ -178,7 +173,9 @@ class Traces(Stage):
             rows = dataset_rows(ref, self.config, self.hub_split, self._choose)
             yield from ((f"{ref.repository}:{number}", row) for number, row in enumerate(rows, 1))
         for path in paths:
-            yield from reader_of(path)(path, lambda names: self._columns().among(tally.learn(names)))
+            yield from reader_of(path, "traces")(
+                path, lambda names: self._columns().among(tally.learn(names))
+            )
 
     def reader(self) -> TraceReader:
         """What reads the rows."""
@@ -239,15 +236,6 @@ class _Part:
     shards: int
 
 
-@dataclass(frozen=True)
-class _Shard:
-    """A shard to write: all of its traces, or those at the chosen places."""
-
-    shuffled: Shuffled
-    out: Writer
-    chosen: frozenset[int] | None
-
-
 def _spilled(job: Job, parts: list[_Part], require: Callable[[list[str]], None]) -> Tally:
     """Spill the parts that are not there yet; what came in by all of them."""
     missing = [part for part in parts if facts_of(part.folder, part.number) is None]
@@ -274,7 +262,7 @@ def _spill(part: _Part, progress: Progress = silent) -> None:
         for where, row in rows:
             tally.row(row)
             for found in reader.read(row):
-                body = _body(found) if isinstance(found, Trace) else None
+                body = body_of(found) if isinstance(found, Trace) else None
                 if body is None:
                     tally.reject(where, found if isinstance(found, str) else "unreadable")
                 elif isinstance(found, Trace):
@@ -289,33 +277,3 @@ def _spill(part: _Part, progress: Progress = silent) -> None:
             if tally.kept == last:
                 break
     spill.seal(tally.facts())
-
-
-def _body(trace: Trace) -> bytes | None:
-    """A trace's row as JSON; None where it holds what no file can (half of a surrogate pair)."""
-    row = {name: value for name, value in to_row(trace).items() if name not in MADE}
-    try:
-        return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
-        return None
-
-
-def _write_shard(task: _Shard) -> None:
-    task.out.stream(task.shuffled.shard, _rows(task), trace_schema())
-    if task.chosen is None:  # a draw is over all shards, and made again after a kill
-        task.shuffled.remove()
-
-
-def _rows(task: _Shard) -> Iterator[Row]:
-    """The rows of a shard with what is made of their place and text; a repeat has its number in its id."""
-    before, repeat = "", 0
-    for key, row in task.shuffled.rows(task.chosen):
-        base = key.partition(" ")[0]
-        before, repeat = base, repeat + 1 if base == before else 0
-        reasoning, response = split_think(row["completion"])
-        yield row | {
-            "id": f"{base}.{repeat:06d}" if repeat else base,
-            "index": repeat or row["index"],
-            "reasoning": reasoning,
-            "response": response,
-        }

@@ -17,6 +17,7 @@ from distillkit.reader import BATCH_CHARACTERS
 from distillkit.spec import EXECUTION, canonical, identity
 from distillkit.stages.base import Job
 from distillkit.stages.labeler import Given, Labeler
+from distillkit.stages.trace_row import IMPORTED
 from distillkit.trace import BLAMELESS, Trace, Verdict
 from distillkit.verifiers import AnyVerifier
 from distillkit.verifiers.base import learned_by
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 PASSING = frozenset({"grader_timeout", "judge_unavailable"})
 """Reasons that the load of the machine or of a server gave: another run may find another."""
-IMPORTED = "imported/"
-"""What names of verdicts begin with that a trace set brought along, in `extra.verdicts`."""
 WHOLE_FILE = "file"
 """Origin of what `apply` reads: there the file is taken for all that was sampled."""
 

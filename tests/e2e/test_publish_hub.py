@@ -189,22 +189,53 @@ def test_a_published_stage_goes_where_it_was_told_as_it_is(client: Any, tmp_path
     assert not client.repositories["dataset", "lab/curated"].private
 
 
-def test_scores_come_to_the_card_later_and_the_tag_stays(client: Any, tmp_path: Path) -> None:
-    scored = (
-        "  - {name: scores, kind: evaluate, models: [toy:base], problems: problems, n: 2, k: [2], max_tokens: 512}\n"
-        f"  - {{name: told, kind: publish, input: chosen, scores: scores, hub: {NAME}, version: 1.0.0, license: mit}}\n"
-    )
+SCORED = """
+  - {{name: scores, kind: evaluate, models: [toy:base], problems: problems, n: 2, k: [2], max_tokens: 512}}
+  - {{name: told, kind: publish, input: chosen, scores: scores, hub: {name}, version: 1.0.0, license: mit}}
+"""
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_scores_come_to_the_card_later_and_the_tag_stays(client: Any, tmp_path: Path, edited: bool) -> None:
     path = recipe(tmp_path / "a")
-    path.write_text(path.read_text("utf-8") + scored, "utf-8")
+    if edited:  # the first run knew of no scores
+        assert distillkit("run", path, "--store", tmp_path / "store").code == 0
+    path.write_text(path.read_text("utf-8") + SCORED.format(name=NAME).lstrip("\n"), "utf-8")
     made = distillkit("run", path, "--store", tmp_path / "store")
     assert made.code == 0, made.err
     repository = client.repositories["dataset", NAME]
     _, first = client.history("dataset", NAME)
     assert repository.tags == {"v1.0.0": first.id}
     tagged, main = client.bytes_of("dataset", NAME, "v1.0.0"), client.bytes_of("dataset", NAME, "main")
-    assert {n for n in main if main[n] != tagged.get(n)} == {"README.md", "manifest.json"}
+    words = {"README.md", "manifest.json", "recipe.yaml"}
+    assert {name for name in main if main[name] != tagged.get(name)} <= words
     assert b"## Scores" in main["README.md"]
     assert b"## Scores" not in tagged["README.md"]
+
+
+def test_words_of_an_old_version_do_not_replace_a_newer_one(client: Any, tmp_path: Path) -> None:
+    store = pushed(client, tmp_path)
+    more = recipe(tmp_path / "b", ("unique: twins, per_problem: 2", "unique: twins"), version="1.1.0")
+    assert distillkit("run", more, "--store", store).code == 0
+    later = recipe(tmp_path / "c", ("license: mit", "license: mit, changelog: Told later."))
+    told = distillkit("run", later, "--store", store)
+    assert told.code == 0, told.err
+    assert "main has gone on from v1.0.0" in told.out
+    assert [commit.title for commit in client.history("dataset", NAME)] == [f"{NAME} 1.1.0", f"{NAME} 1.0.0"]
+
+
+def test_a_smoke_run_is_nobodys_version(client: Any, tmp_path: Path) -> None:
+    made = distillkit("run", recipe(tmp_path), "--store", tmp_path / "store", "--limit", "6")
+    assert made.code == 0, made.err
+    assert client.log == []
+    assert f"# {NAME}" in (published(tmp_path / "store") / "README.md").read_text("utf-8")
+
+
+def test_several_seeds_are_no_version(client: Any, tmp_path: Path) -> None:
+    told = distillkit("run", recipe(tmp_path), "--store", tmp_path / "store", "--seeds", "1,2")
+    assert told.code == 2
+    assert "stages.dataset.hub: every seed would make another alice/curated 1.0.0" in told.mistake
+    assert client.log == []
 
 
 def test_pull_pins_reuses_and_refuses_what_was_edited(client: Any, tmp_path: Path) -> None:

@@ -187,6 +187,36 @@ def _run_and_kill(
 
 
 CURATION = Path(__file__).parents[1] / "data"
+LOCAL = "repository: curated, version: 1.0.0"
+
+
+@pytest.mark.slow
+def test_licences_are_read_at_the_sources_commit_and_where_they_differ_one_is_declared(
+    hub: HubServer, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "traces.jsonl").write_bytes((CURATION / "traces.jsonl").read_bytes())
+    text = (CURATION / "curation.yaml").read_text("utf-8")
+    source = ("kind: problems, file: traces.jsonl", "kind: problems, hub: org/problems")
+    files = {
+        "README.md": b"---\nlicense: cc-by-4.0\n---\n",
+        "train.jsonl": (tmp_path / "traces.jsonl").read_bytes(),
+    }
+    commit = hub.commit("dataset", "org/problems", files)
+    path, store = tmp_path / "curation.yaml", tmp_path / "store"
+    written(path, text, source, (LOCAL, "hub: alice/curated, version: 1.0.0"))
+    told = command("run", path, "--store", store, **environment)
+    assert told.returncode == 2
+    named = f"hub: org/problems@{commit}: cc-by-4.0; toy:base: apache-2.0"
+    assert f"stages.dataset: licences differ ({named}); read them and declare `license:`" in told.stderr
+    assert hub.history("dataset", "alice/curated") == []
+    written(path, text, source, (LOCAL, "hub: alice/curated, version: 1.0.0, license: mit"))
+    ran("run", path, "--store", store, environment=environment)
+    card = hub.bytes_of("dataset", "alice/curated", "v1.0.0")["README.md"].decode()
+    assert (
+        f"- Problems: hub: org/problems@{commit}, 12 of them (stage `problems`). Its licence: cc-by-4.0."
+        in card
+    )
+    assert "- Licence of this dataset: mit" in card
 
 
 @pytest.mark.slow
@@ -195,8 +225,8 @@ def test_a_run_that_is_killed_while_it_pushes_ends_with_one_commit(
 ) -> None:
     (tmp_path / "traces.jsonl").write_bytes((CURATION / "traces.jsonl").read_bytes())
     text = (CURATION / "curation.yaml").read_text("utf-8")
-    local = ("repository: curated, version: 1.0.0", "hub: alice/curated, version: 1.0.0, license: mit")
-    path = written(tmp_path / "curation.yaml", text, local)
+    path = tmp_path / "curation.yaml"
+    written(path, text, (LOCAL, "hub: alice/curated, version: 1.0.0, license: mit"))
     store = tmp_path / "store"
     for request, late in (("PUT ", False), ("POST .*/commit/main", True), ("POST .*/tag/", True)):
         _run_and_kill(hub, Fault(request, late=late), ["run", path, "--store", store], environment)

@@ -65,7 +65,9 @@ class HubServer:
             hub = server
 
         self._servers = [_Listener(("127.0.0.1", 0), Handler) for _ in range(2)]
-        self.url, self.storage_url = (f"http://127.0.0.1:{each.server_port}" for each in self._servers)
+        front, storage = (each.server_port for each in self._servers)
+        self.url = f"http://127.0.0.1:{front}"
+        self.storage_url = f"http://localhost:{storage}"  # by another name: a client follows redirects of the same
 
     def repository(self, kind: str, name: str, *, private: bool = False) -> Repository:
         """A repository; made as the Hub makes it, with one commit, where it is not there."""

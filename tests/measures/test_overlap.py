@@ -137,6 +137,18 @@ def test_boilerplate_is_no_leak_and_is_reported_apart() -> None:
     assert overlap.find(f"{same} 7 grey").leak is not None
 
 
+@pytest.mark.parametrize("size", [8, 13])
+def test_what_contest_problems_end_with_is_no_leak(size: int) -> None:
+    ending = (
+        r"The answer can be written in the form $\tfrac{m}{n}$, where $m$ and $n$ are relatively prime positive integers."
+        r" Find $m+n$."
+    )
+    reference = f"Alice paints every third house of a long street in red. {ending}"
+    found = Overlap([reference], size).find(f"Bob rolls two dice until their sum is seven. {ending}")
+    assert found.leak is None and found.weak is not None
+    assert leak(reference.replace("every", "each"), reference, size=size) is not None
+
+
 def test_a_problem_that_several_benchmarks_share_is_not_boilerplate() -> None:
     assert leak(f"Well: {QUESTION} Yes.", *[QUESTION] * 9, OTHER) is not None
 
@@ -153,6 +165,15 @@ def test_a_formula_inside_a_text_is_no_leak(formula: str) -> None:
         f"Let us see, {formula} so."
     )
     assert found.leak is None and found.weak is not None
+
+
+@pytest.mark.parametrize("size", [8, 13])
+def test_a_whole_problem_is_a_leak_even_where_it_is_a_formula(size: int) -> None:
+    problem = r"Find the roots of $(x - 3)^3 + (x - 7)^3 = (2x - 10)^3.$"
+    same_head = r"Find the roots of $(x - 3)^3 + (x - 7)^3 = 12.$"
+    found = leak(f"Question: {problem} Think step by step.", same_head, problem, size=size)
+    assert found is not None and (found.reference, found.share) == (1, 1.0)
+    assert leak(r"Question: Find the roots of $(x - 3)^3 + 9$", problem, size=size) is None
 
 
 def test_chinese_needs_more_characters_than_words() -> None:

@@ -1,9 +1,11 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distillkit.measures.base import Labels
-from distillkit.measures.repetition import MIN_LOOP_CHARS, Repetition, tail_loop
+from distillkit.measures.repetition import MIN_LOOP_CHARS, TAIL, Repetition, tail_loop
 from distillkit.trace import Trace
 
 
@@ -22,7 +24,57 @@ def test_shares_are_of_what_has_occurred_before() -> None:
 
 @pytest.mark.parametrize("text", ["", "one", "one two", "\n\n"])
 def test_a_text_too_short_to_repeat_has_zero(text: str) -> None:
-    assert measure(text) == {"ngram_share": 0.0, "line_share": 0.0, "tail_loop": 0, "tail_period": 0}
+    labels = measure(text)
+    assert labels.pop("most_repeated_line") == 0
+    assert labels == dict.fromkeys(labels, 0)
+
+
+@given(
+    st.lists(
+        st.sampled_from(["a", "B", "b", "ab", "a b", "\n", "  ", "\u4e2d", "\u6587a", "\u00c9", "\u00e9"])
+    ),
+    st.integers(1, 4),
+)
+def test_ngrams_by_their_definition(parts: list[str], n: int) -> None:
+    text = " ".join(parts)
+    tokens = re.findall(r"[\u4e00-\u9fff]|[^\s\u4e00-\u9fff]+", text.lower())
+    grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+    tail = max(1, round(len(grams) * TAIL))
+    fresh = len(set(grams)) - len(set(grams[: len(grams) - tail]))
+    labels = measure(text, n)
+    assert labels["ngram_share"] == (round(1 - len(set(grams)) / len(grams), 4) if grams else 0.0)
+    assert labels["tail_ngram_share"] == (round(1 - fresh / tail, 4) if grams else 0.0)
+
+
+def test_the_same_letters_parted_otherwise_are_another_phrase() -> None:
+    assert measure("ab c ab c", n=2)["ngram_share"] == round(1 / 3, 4)
+    assert measure("ab c a bc", n=2)["ngram_share"] == 0.0
+
+
+def test_a_tail_that_repeats_is_told_from_a_text_that_does() -> None:
+    story = " ".join(f"word{i}" for i in range(300))
+    late = measure(f"{story} " + "so it is again and again and " * 14)
+    assert late["tail_ngram_share"] > 0.8 > 0.4 > late["ngram_share"]
+    assert measure(story)["tail_ngram_share"] == 0.0
+
+
+def test_displayed_formulas_are_no_repeated_lines() -> None:
+    text = "".join(f"\\[\nx_{i} = {i} + {i * i} + {i**3}\n\\]\n" for i in range(30))
+    assert measure(text)["line_share"] < 0.25
+    assert measure(text)["most_repeated_line"] == 1
+
+
+def test_the_most_frequent_line() -> None:
+    text = "Let us check the sum again.\n7 + 5 = 12\n" * 9 + "So the sum is twelve, as I said."
+    assert measure(text)["most_repeated_line"] == 9
+    assert measure("One line of the text.\nAnother line of the text.")["most_repeated_line"] == 1
+
+
+def test_a_long_text_is_hashed_like_a_short_one() -> None:
+    """Behind the powers that are kept; a chapter that stands twice is repeated once."""
+    chapter = " ".join(f"w{i}" for i in range(30_000))
+    labels = measure(f"{chapter} {chapter}", n=8)
+    assert labels["ngram_share"] == round((30_000 - 7) / (60_000 - 7), 4)
 
 
 def test_numbers_tell_steps_apart() -> None:
@@ -64,3 +116,25 @@ def test_a_planted_loop_is_found_at_any_length(period: str, times: int, head: st
     if len(period) * times >= MIN_LOOP_CHARS:
         assert length >= len(period) * times
         assert len(period) % found == 0
+
+
+def test_a_loop_may_have_a_long_period() -> None:
+    paragraph = " ".join(f"step {i} of the proof" for i in range(300))
+    assert len(paragraph) > 5000
+    assert tail_loop("Begin. " + paragraph * 3)[1] == len(paragraph)
+
+
+def test_a_longer_loop_behind_a_short_one_is_found() -> None:
+    """The tail ends in a short loop of its own, which is a part of the long period."""
+    period = "Let me think about it once more: " + "ha" * 40
+    length, found = tail_loop("x" + period * 3)
+    assert (length, found) == (3 * len(period), len(period))
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 300_000, ("q" * 30 + "z") * 10_000 + "q" * 30, "ab" * 100_000 + "c", "\n" * 300_000]
+)
+def test_any_long_text_is_measured(text: str) -> None:
+    labels = measure(text)
+    assert 0 <= labels["ngram_share"] <= 1
+    assert labels["tail_loop"] <= len(text)

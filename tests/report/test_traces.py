@@ -61,6 +61,28 @@ def test_foreign_segments_and_reflection_are_marked() -> None:
     assert found["response"] == [("", "2")]
 
 
+def test_a_leak_is_marked_where_it_stands_in_the_reasoning() -> None:
+    leak = {"part": "completion", "start": 10, "end": 16, "benchmark": "aime24"}
+    found = shown(row(completion="<think>so seventy 2</think>2", reasoning="so seventy 2", leak=leak))
+    assert found["reasoning"] == [("", "so "), ("leak", "sevent"), ("", "y 2")]
+    found = shown(row(leak={**leak, "part": "prompt"}))
+    assert found["reasoning"] == [("", "so 2")]
+
+
+def test_what_the_verifier_kept_is_told() -> None:
+    verdicts = {"code": {"reason": "wrong", "detail": {"passed": 3, "of": "4\u202e"}}, "math": {"detail": {}}}
+    assert shown(row(verdicts=verdicts))["detail"] == 'code: {"passed": 3, "of": "4[U+202E]"}'
+    assert shown(row())["detail"] == ""
+
+
+def test_the_other_reasons_of_a_dropped_trace_are_told(world: Any) -> None:
+    found = browsed(Material.of(world.run, world.store))["traces"]
+    rejected = {each["id"]: each["reasons"] for each in world.artifacts["right"].rows() if not each["kept"]}
+    assert ["wrong", "long"] in rejected.values()
+    for trace in found:
+        assert trace["others"] == rejected.get(trace["id"], [""])[1:]
+
+
 def test_marks_stand_in_the_response_where_there_is_no_reasoning() -> None:
     measures = {"language": {"foreign": [{"start": 0, "end": 2, "language": "zh"}]}}
     found = shown(row(reasoning="", completion="所以 2", response="所以 2", measures=measures))

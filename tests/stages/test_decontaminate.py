@@ -24,7 +24,7 @@ from distillkit.store import Store
 from distillkit.trace import Problem, Trace, problem_schema, to_row, trace_schema
 from distillkit.wiring import resolve
 
-GOLDEN = "7e79e731f77ab01c3afe78cea3749464e99e1fbe1ff0e0ac70b328b8f9f36af6"
+GOLDEN = "5fd7dec45704e931f3aac7b04fde1cc95974a8f9924cca479a886c59499e3800"
 """Content of the labels of `many()`."""
 EXAM = [
     "A baker sells 48 cakes in April and half as many in May; how many cakes does she sell altogether?",

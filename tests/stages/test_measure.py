@@ -4,11 +4,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from distillkit import toy
 from distillkit.artifact import Artifact, Manifest, content_of
+from distillkit.errors import MissingError, RecipeError
 from distillkit.executor import Processes
-from distillkit.stages.base import LABELS, TRACES, Input, Job, write_shards
+from distillkit.stages.base import LABELS, TRACES, WEIGHTS, Input, Job, write_shards
 from distillkit.stages.measure import MeasureStage
-from distillkit.store import Store
+from distillkit.store import Store, Writer
 from distillkit.trace import Trace, to_row, trace_schema
 
 TEXTS = [
@@ -20,6 +22,10 @@ TEXTS = [
 ]
 GOLDEN = "c3ff2e68922be67ae3764bf4bdcdd28c247919c0926618d0f7993d948f9fd65e"
 """Content of the labels of TEXTS."""
+
+
+VERSIONS = [1, 2, 2, 2, 2, 2, 1]
+"""Of the stage and of its measures, in their order."""
 
 
 def traces() -> list[Trace]:
@@ -56,7 +62,7 @@ def test_each_trace_gets_every_declared_key(tmp_path: Path) -> None:
 
 
 def test_labels_of_odd_text_can_be_written() -> None:
-    labels = MeasureStage(name="m").label(traces(), {})
+    labels = MeasureStage(name="m").label(traces(), None)
     for label in labels:
         json.loads(label["measures"].encode("utf-8"))
 
@@ -64,14 +70,14 @@ def test_labels_of_odd_text_can_be_written() -> None:
 def test_changed_labels_need_a_new_version() -> None:
     rows = [Trace("p", [], text, "", text, index=i) for i, text in enumerate(TEXTS)]
     stage = MeasureStage(name="m")
-    labels = [{"id": row.id, **label} for row, label in zip(rows, stage.label(rows, {}), strict=True)]
+    labels = [{"id": row.id, **label} for row, label in zip(rows, stage.label(rows, None), strict=True)]
     versions = [stage.VERSION, *(measure.VERSION for measure in stage.measures)]
-    assert (versions, content_of(labels)) == ([1, 1, 1, 1, 1, 1], GOLDEN), "raise the VERSION of what changed"
+    assert (versions, content_of(labels)) == (VERSIONS, GOLDEN), "raise the VERSION of what changed"
 
 
 def test_only_the_declared_measures_are_taken(tmp_path: Path) -> None:
     stage = MeasureStage.model_validate({"name": "m", "measures": [{"kind": "repetition", "n": 2}]})
-    [label] = stage.label([traces()[1]], {})
+    [label] = stage.label([traces()[1]], None)
     assert set(json.loads(label["measures"])) == {"repetition"}
     assert all(field.startswith("measures.repetition.") for field in stage.fields())
 
@@ -91,3 +97,75 @@ def test_processes_make_the_same_labels(tmp_path: Path) -> None:
     alone = run(Store(tmp_path / "a"), stage, rows)
     pooled = run(Store(tmp_path / "b"), stage, rows, workers=2)
     assert alone.content == pooled.content
+
+
+OWN = """
+def measure(row):
+    if "crash" in row["text"]:
+        raise ValueError("no")
+    return {"n": len(row["text"])}
+
+def other(row):
+    return {"m": row["index"]}
+"""
+
+
+def own(folder: Path, **change: object) -> MeasureStage:
+    (folder / "own.py").write_text(OWN)
+    mine = {"kind": "python", "file": str(folder / "own.py"), "name": "mine", "keys": ["n"]}
+    theirs = {**mine, "name": "theirs", "function": "other", "keys": ["m"]}
+    return MeasureStage.model_validate(
+        {"name": "m", "measures": [{"kind": "length"}, mine, {**theirs, **change}]}
+    )
+
+
+def test_measures_of_the_users_own(tmp_path: Path) -> None:
+    stage = own(tmp_path)
+    assert stage.fields()[-2:] == ["measures.mine.n", "measures.theirs.m"]
+    rows = [Trace("p", [], text, "", text, index=i) for i, text in enumerate(["one", "crash", "three"])]
+    made = run(Store(tmp_path / "store"), stage, rows, workers=2)
+    found = {row["id"]: json.loads(row["measures"]) for row in made.rows()}
+    assert [found[row.id]["mine"]["n"] for row in rows] == [3, None, 5]
+    assert [found[row.id]["theirs"]["m"] for row in rows] == [0, 1, 2]
+    assert made.manifest.counts == {"failed": {"mine": 1}}
+
+
+def test_code_of_the_users_own_is_told_and_tried(tmp_path: Path) -> None:
+    stage = own(tmp_path)
+    stage.check(tmp_path)
+    assert stage.foreign() == [f"runs {name}() of {tmp_path}/own.py" for name in ("measure", "other")]
+    stage.probe(Trace("p", [], "one", "", "one"))
+    with pytest.raises(RecipeError, match=r"own\.py: measure\(\) failed on p//0: ValueError: no"):
+        stage.probe(Trace("p", [], "crash", "", "crash"))
+    with pytest.raises(RecipeError, match="defines no function 'nothing'"):
+        own(tmp_path, function="nothing").check(tmp_path)
+    assert MeasureStage(name="m").foreign() == []
+
+
+def test_two_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("mine", "length"):
+        with pytest.raises(ValidationError, match=f"{name} stands there twice"):
+            own(tmp_path, name=name)
+
+
+def test_tokens_by_the_tokenizer_of_a_model(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    stage = MeasureStage.model_validate(
+        {"name": "m", "measures": [{"kind": "length"}], "tokenizer": "toy:base"}
+    )
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_bytes((toy.BASE / "tokenizer.json").read_bytes())
+    job = Job(
+        store, Writer(store.work / "x"), {"tokenizer": [Input("toy:base", WEIGHTS, "c", path=str(toy.BASE))]}
+    )
+    moved = Job(
+        store, Writer(store.work / "x"), {"tokenizer": [Input("./elsewhere", WEIGHTS, "d", path=str(folder))]}
+    )
+    assert stage.given(job).key == stage.given(moved).key
+    assert MeasureStage(name="m").given(job).value is None
+    [label] = stage.label([traces()[1]], stage.given(job).value)
+    assert json.loads(label["measures"])["length"]["tokens"] == 11
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(MissingError, match=r"elsewhere.*no tokenizer\.json"):
+        stage.given(moved)

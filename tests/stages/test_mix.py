@@ -1,13 +1,16 @@
 """Mixing: how many rows of each input, how often, and that every reader honours it."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from inprocess import distillkit
 from pydantic import ValidationError
 
 from distillkit.artifact import Artifact, Manifest
@@ -219,6 +222,60 @@ def test_shares_and_names_are_identity() -> None:
     one, two = Mix(name="a", inputs={"x": 1, "y": 2}), Mix(name="b", inputs={"x": 2, "y": 1})
     assert identity(one) != identity(two)
     assert identity(one) == identity(Mix(name="b", inputs={"x": 1, "y": 2}))
+
+
+RECIPE = """
+name: mixed
+seed: 3
+shards: 2
+stages:
+  - {name: own, kind: traces, file: own.jsonl}
+  - {name: chat, kind: traces, file: chat.jsonl, domain: chat}
+  - {name: pool, kind: mix, inputs: {own: 0.5, chat: 0.5}, max_copies: 3}
+  - {name: measured, kind: measure, measures: [{kind: length}]}
+  - {name: kept, kind: filter, rules: [{field: measures.length.words, min: 1, reason: empty}]}
+  - {name: chosen, kind: select, limit: 1000}
+  - {name: dataset, kind: publish, repository: mixed, version: 1.0.0}
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mixed")
+    (folder / "mixed.yaml").write_text(RECIPE, "utf-8")
+    thoughts = [{"prompt": f"{n} + 1?", "completion": f"<think>one more</think> {n + 1}"} for n in range(40)]
+    hellos = [{"prompt": f"hello {n}", "completion": f"Hello, friend {n}!"} for n in range(10)]
+    for name, rows in (("own", thoughts), ("chat", hellos)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    answer = distillkit("run", folder / "mixed.yaml", "--store", folder / "store")
+    assert answer.code == 0, answer.err
+    assert "pool: rows that a trainer sees: chat 30, own 30." in answer.out
+    return folder
+
+
+def test_a_recipe_reads_over_a_mix(ran: Path) -> None:
+    answer = distillkit("check", ran / "mixed.yaml", "--json")
+    wires = {each["name"]: each["wires"] for each in json.loads(answer.out)["stages"]}
+    assert wires["pool"] == {"inputs": ["own", "chat"]}
+    assert wires["kept"] == {"input": ["pool"], "labels": ["measured"]}
+
+
+def test_a_plan_knows_the_rows(ran: Path, tmp_path: Path) -> None:
+    sized = ["--set", "stages.pool.size=50", "--store", tmp_path / "store", "--json"]
+    stages = json.loads(distillkit("plan", ran / "mixed.yaml", *sized).out)["stages"]
+    assert {each["name"]: each["rows"] for each in stages}["kept"] == 50
+
+
+def test_what_is_published_says_how_often(ran: Path) -> None:
+    [folder] = (ran / "store" / "runs" / "mixed" / "1" / "artifacts" / "dataset").glob("mixed-*")
+    rows = [row for file in (folder / "data").iterdir() for row in pq.read_table(file).to_pylist()]
+    assert Counter((row["domain"], row["copies"]) for row in rows) == {("math", 1): 30, ("chat", 3): 10}
+
+
+def test_a_smoke_run_takes_what_there_is(ran: Path, tmp_path: Path) -> None:
+    counts = ["--set", "stages.pool.inputs={own: 1000, chat: all}", "--limit", "4"]
+    answer = distillkit("run", ran / "mixed.yaml", *counts, "--store", tmp_path / "store", "--until", "pool")
+    assert answer.code == 0, answer.err
 
 
 @given(st.integers(1, 30), st.integers(0, 90), st.integers(0, 5))

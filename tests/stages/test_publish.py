@@ -18,10 +18,12 @@ from pydantic import ValidationError
 
 from distillkit import toy
 from distillkit.artifact import Artifact, Manifest, content_of
+from distillkit.edition import Shelf as Editions
 from distillkit.errors import StageError
+from distillkit.executor import Executor, Inline, Processes
 from distillkit.reader import View
 from distillkit.stages.base import LABELS, SELECTION, TRACES, WEIGHTS, Input, Job, write_shards
-from distillkit.stages.layout import published_columns, published_row
+from distillkit.stages.layout import pieces, published_columns, published_row, write_piece
 from distillkit.stages.publish import Publish
 from distillkit.stages.selection import selection_schema
 from distillkit.store import Store, Writer
@@ -132,13 +134,20 @@ class Shelf:
         return Input(name, type_, artifact.content, artifact=artifact.path.name)
 
     def publish(
-        self, out: Path, source: Input | None = None, recipe: str = "name: x\n", **fields: Any
+        self,
+        out: Path,
+        source: Input | None = None,
+        recipe: str = "name: x\n",
+        executor: Executor | None = None,
+        **fields: Any,
     ) -> Path:
         """The folder that a publish stage makes of a source in a work directory."""
         writer = Writer(out)
         stage = Publish(name="dataset", **{"repository": "me/few", "version": "1.0.0", **fields})
         inputs = {"input": [source or self.text], "labels": self.labels}
-        stage.run(Job(self.store, writer, inputs, shards=SHARDS, recipe=recipe))
+        stage.run(
+            Job(self.store, writer, inputs, shards=SHARDS, recipe=recipe, executor=executor or Inline())
+        )
         return out / writer.summary["folder"]
 
 
@@ -329,6 +338,56 @@ def test_half_a_folder_of_a_killed_run_leaves_nothing_behind(shelf: Shelf, tmp_p
 def test_a_folder_that_was_not_sealed_is_made_again(shelf: Shelf, tmp_path: Path) -> None:
     first = files(shelf.publish(tmp_path / "out"))
     assert files(shelf.publish(tmp_path / "out")) == first
+
+
+def test_finished_files_of_a_killed_run_are_taken_as_they_are(shelf: Shelf, tmp_path: Path) -> None:
+    undisturbed = shelf.publish(tmp_path / "undisturbed")
+    out = Writer(tmp_path / "out")
+    tree, notes = out.scratch / "tree", out.scratch / "portraits"
+    first, *_ = pieces(View([shelf.store.open(shelf.text.artifact)], []), [], tree, notes)
+    write_piece(first)
+    inode = first.file.stat().st_ino
+    folder = shelf.publish(out.path)
+    assert (folder / first.name).stat().st_ino == inode
+    assert files(folder) == files(undisturbed)
+
+
+def test_many_processes_make_the_same_bytes(shelf: Shelf, tmp_path: Path) -> None:
+    alone = shelf.publish(tmp_path / "alone")
+    assert files(shelf.publish(tmp_path / "many", executor=Processes(2))) == files(alone)
+
+
+def test_the_store_keeps_every_version_and_a_draft_may_go_on_under_its_number(
+    shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = shelf.publish(tmp_path / "first", changelog="The first.")
+    few = shelf.select("few", shelf.text, {0: "wrong"})
+    second = shelf.publish(tmp_path / "second", few)
+    third = shelf.publish(tmp_path / "third", few, version="1.1.0", changelog="Fewer.")
+    told = capsys.readouterr().out
+    assert (
+        told
+        == "me/few: the tag v1.0.0 stands for other content already, and tags do not move; raise `version:`\n"
+    )
+    kept = Editions.of(shelf.store.root, "dataset", "me/few")
+    assert {edition.path.name for edition in kept.editions()} == {
+        each.name for each in (first, second, third)
+    }
+    assert kept.refs() == {
+        "main": third.name[-12:],
+        "v1.0.0": first.name[-12:],
+        "v1.1.0": third.name[-12:],
+    }
+    card = (third / "README.md").read_text("utf-8")
+    assert "- **1.1.0** Fewer.\n- **1.0.0** The first.\n" in card
+
+
+def test_a_place_is_the_hub_or_the_store() -> None:
+    for fields in ({}, {"hub": "me/x", "repository": "x"}, {"hub": "x"}):
+        with pytest.raises(ValidationError):
+            Publish(name="x", version="1.0.0", **fields)
+    smoke = Publish(name="x", hub="me/x", version="1.0.0").limited(5)
+    assert (smoke.hub, smoke.title) == (None, "me/x")
 
 
 def test_nothing_to_publish_is_one_clear_line(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from distillkit import shuffle
 from distillkit.artifact import Artifact, Manifest
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.executor import Processes
-from distillkit.spec import identity
+from distillkit.spec import files_of, identity
 from distillkit.stages import traces as module
 from distillkit.stages.base import Job
 from distillkit.stages.trace_row import verdicts_of
@@ -33,6 +33,7 @@ from distillkit.training.examples import answer_of
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from hubserver import HubServer
+from inprocess import distillkit
 
 PLAIN = {"prompt": "2 + 2?", "completion": "<think>\ntwo and two\n</think>\n\n\\boxed{4}", "reference": "4"}
 
@@ -297,7 +298,7 @@ class TestHub:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/..", sys.argv[1] + "/../e2e"]
 from distillkit.stages import traces as module
 from test_traces import made
 
@@ -319,7 +320,9 @@ made(Path(sys.argv[4]), file=sys.argv[5], source="s", **eval(sys.argv[6]))
 
 
 @pytest.mark.parametrize("fields", [{}, {"limit": 30, "shuffle": True}])
-@pytest.mark.parametrize(("where", "after"), [("Spill.add", 55), ("_write_shard", 0), ("_write_shard", 2)])
+@pytest.mark.parametrize(
+    ("where", "after"), [("Spill.add", 55), ("write_trace_shard", 0), ("write_trace_shard", 2)]
+)
 def test_a_killed_run_goes_on_where_it_was(
     tmp_path: Path, where: str, after: int, fields: dict[str, Any]
 ) -> None:
@@ -338,13 +341,93 @@ def test_a_killed_run_goes_on_where_it_was(
     work = next((tmp_path / "killed" / "store" / "work").glob("traces-*[!k]"))
     finished = {path: path.stat().st_ino for path in work.rglob("*.parquet")}
     parts = {path.parent.name for path in work.rglob("facts.json")}
-    assert len(finished) == (after if where == "_write_shard" else 0)
+    assert len(finished) == (after if where == "write_trace_shard" else 0)
     assert parts == ({"000", "001"} if where == "Spill.add" else {"000", "001", "002"})
     again = made(tmp_path / "killed", file=source, source="s", **fields)
     assert again.content == whole.content and again.manifest.counts == whole.manifest.counts
     kept = {path.name: path.stat().st_ino for path in again.path.rglob("*.parquet")}
     assert {path.name: inode for path, inode in finished.items()}.items() <= kept.items()
     assert not list(again.path.glob(".scratch"))
+
+
+class TestVerdicts:
+    """What a source said of its traces: in rules, and beside our own."""
+
+    RECIPE = """
+name: old-verdicts
+shards: 2
+verifiers: {math: {kind: exact}}
+stages:
+  - {name: bought, kind: traces, file: rows.jsonl, columns: {verdicts: {maker: right}}}
+  - {name: judged, kind: verify}
+  - name: kept
+    kind: filter
+    rules:
+      - {field: extra.verdicts.maker.score, min: 1.0, reason: maker_says_wrong}
+      - {field: verdicts.imported/maker.reason, is: correct, reason: never}
+      - {field: verdicts.math.score, min: 1.0, reason: maker_was_wrong}
+"""
+
+    def test_rules_read_them_and_verify_shows_them_beside_its_own(self, tmp_path: Path) -> None:
+        rows = [
+            PLAIN | {"right": True},
+            PLAIN | {"right": False, "completion": "\\boxed{5}"},
+            PLAIN | {"right": True, "completion": "\\boxed{6}"},
+            PLAIN | {"right": None, "completion": "\\boxed{7}"},
+        ]
+        jsonl(tmp_path / "rows.jsonl", rows)
+        (tmp_path / "r.yaml").write_text(self.RECIPE)
+        answer = distillkit("run", tmp_path / "r.yaml", "--store", tmp_path / "store")
+        assert answer.code == 0, answer.err
+        store = Store(tmp_path / "store")
+        [kept] = [each for each in store.all() if each.manifest.kind == "filter"]
+        assert kept.manifest.rejected == {"maker_says_wrong": 1, "maker_was_wrong": 1, "unjudged": 1}
+        [judged] = [each for each in store.all() if each.manifest.kind == "verify"]
+        found = [json.loads(row["verdicts"]) for row in judged.rows()]
+        pairs = [(v.get("imported/maker", {}).get("score"), v["math"]["score"]) for v in found]
+        assert sorted(pairs, key=str) == [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (None, 0.0)]
+
+    def test_they_do_not_pile_up_from_version_to_version(self) -> None:
+        own = {"score": 1.0, "reason": "correct"}
+        assert verdicts_of("published", {"math": own, "imported/maker": own}) == {"published/math": own}
+
+    def test_a_domain_without_a_verifier_is_found_by_check(self, tmp_path: Path) -> None:
+        recipe = tmp_path / "r.yaml"
+        (tmp_path / "rows.jsonl").write_text("")
+        stages = "[{name: a, kind: traces, file: rows.jsonl, preset: s1k_1_1, domain: sums}, {name: b, kind: verify}]"
+        recipe.write_text(f"name: r\nverifiers: {{math: {{kind: exact}}}}\nstages: {stages}\n")
+        answer = distillkit("check", recipe)
+        assert answer.code == 2 and "no verifier for domain 'sums'" in answer.err
+
+
+class TestPython:
+    def test_rows_of_a_function(self, tmp_path: Path) -> None:
+        code = (
+            "def rows(n):\n    for i in range(n):\n        yield {'prompt': f'{i}?', 'completion': str(i)}\n"
+        )
+        (tmp_path / "own.py").write_text(code)
+        own = {"file": str(tmp_path / "own.py"), "function": "rows", "arguments": {"n": 2500}}
+        found = made(tmp_path, python=own)
+        assert found.count() == 2500 and traces_of(found)[0].source == "rows"
+        assert made(tmp_path, python=own | {"arguments": {"n": 10**9}}, limit=7).count() == 7
+
+
+class TestFiles:
+    def test_a_folder_is_its_data_files_of_one_ending(self, tmp_path: Path) -> None:
+        for name in ("b.jsonl", "a.jsonl", "info.json", "data.csv", "README.md"):
+            (tmp_path / name).write_text("")
+        assert [path.name for path in files_of(str(tmp_path))] == ["a.jsonl", "b.jsonl"]
+        for name in ("data/x.parquet", "rejected/y.parquet"):
+            (tmp_path / name).parent.mkdir()
+            (tmp_path / name).write_text("")
+        assert [path.name for path in files_of(str(tmp_path))] == ["x.parquet"]
+
+    def test_a_pattern_and_a_name_that_looks_like_one(self, tmp_path: Path) -> None:
+        for name in ("p-1.jsonl", "p-2.jsonl", "q[1].jsonl"):
+            (tmp_path / name).write_text("")
+        assert [path.name for path in files_of(str(tmp_path / "p-*.jsonl"))] == ["p-1.jsonl", "p-2.jsonl"]
+        assert [path.name for path in files_of(str(tmp_path / "q[1].jsonl"))] == ["q[1].jsonl"]
+        assert files_of(str(tmp_path / "r-*.jsonl")) == [] == files_of(str(tmp_path / "none.jsonl"))
 
 
 class TestColumns:
@@ -536,6 +619,12 @@ class TestBadInput:
         assert sorted(t.completion for t in traces_of(found)) == ["fine", "good"]
         assert found.manifest.rejected == {"unreadable": 1}
 
+    def test_bytes_in_a_column_are_no_json(self, tmp_path: Path) -> None:
+        rows = [PLAIN | {"blob": b"\x00"}, PLAIN | {"blob": None}]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+        found = made(tmp_path, file=str(tmp_path / "x.parquet"), columns={"extra": {"blob": "blob"}}).manifest
+        assert (found.rows_kept, found.rejected) == (1, {"unreadable": 1})
+
     def test_nothing_left_is_an_error_with_the_reasons(self, tmp_path: Path) -> None:
         with pytest.raises(
             StageError, match=r"no trace in 1 rows of rows.jsonl: 1 no_completion \(e.g. rows.jsonl:1\)"
@@ -597,6 +686,39 @@ def test_workers_files_and_their_order_decide_nothing(tmp_path: Path) -> None:
         jsonl(tmp_path / "set" / f"{part}.jsonl", rows[part::3][::-1])
     two = made(tmp_path, file=str(tmp_path / "set"), source="s", workers=2)
     assert one.content == two.content and two.manifest.rows_kept == 60
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/..", sys.argv[1] + "/../e2e"]
+from test_traces import made
+made(Path(sys.argv[2]), file=sys.argv[3])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, ending: str) -> None:
+    """Four times the text, all of it in one row group, takes about the same memory."""
+    peaks = []
+    for size in (1500, 6000):
+        words = [f"word{n % 7919}" for n in range(size * 5)]
+        rows = [PLAIN | {"completion": " ".join(words[n : n + 4000]), "prompt": f"{n}?"} for n in range(size)]
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        if ending == "jsonl":
+            jsonl(folder / "rows.jsonl", rows)
+        else:
+            pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+        arguments = [str(Path(__file__).parent), str(folder), str(folder / f"rows.{ending}")]
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, *arguments], capture_output=True, text=True, timeout=400
+        )
+        peaks.append(int(done.stdout.splitlines()[-1]))
+    print(peaks)
+    assert peaks[1] < peaks[0] + 120, peaks
 
 
 @given(
