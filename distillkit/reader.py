@@ -127,11 +127,7 @@ class View:
     def _joined(self, rows: Iterator[Row], shard: int) -> Iterator[Row]:
         """The rows with their labels, under the names of `fields`."""
         for artifact in self.labels:
-            if artifact.shards() != self.shards:
-                raise StageError(
-                    f"{artifact.stage}: has {artifact.shards()} shards, its text {self.shards}; "
-                    "run both with one `shards:`"
-                )
+            self.require_shards(artifact)
         named = [
             (_Beside(artifact.stream(shard)), [(column, self._names(artifact, column)) for column in columns])
             for artifact in self.labels
@@ -143,6 +139,14 @@ class View:
                 for column, names in columns:
                     row |= dict.fromkeys(names, _parsed(column, found.get(column)))
             yield row
+
+    def require_shards(self, artifact: Artifact) -> None:
+        """Raises StageError for labels that were sharded otherwise than their text."""
+        if artifact.shards() != self.shards:
+            raise StageError(
+                f"{artifact.stage}: has {artifact.shards()} shards, its text {self.shards}; "
+                "run both with one `shards:`"
+            )
 
     def _names(self, artifact: Artifact, column: str) -> list[str]:
         """What a label column is called in a row."""

@@ -75,22 +75,24 @@ class Run:
             self.events.tell(
                 "stage_started", stage=step.name, kind=step.stage.kind, position=position, of=len(steps)
             )
-            with boundary(step.name, self.events.path.parent), placed(step.name):
-                inputs = self.inputs(step)
-                request = self.request(step, inputs)
-                found = self.store.find(step.stage.kind, request)
-                if found is None and only is not None and step.name != only:
-                    raise StageError(
-                        f"not in the store yet; run without --only first (or with --until {step.name})"
-                    )
-                if found is None and any(each.stage.CHILD for each in steps[position:]):
-                    launch.start(launch.preload_of([each.stage for each in steps[position:]]))
+            with boundary(step.name, self.events.path.parent):
+                with placed(step.name):
+                    inputs = self.inputs(step)
+                    request = self.request(step, inputs)
+                    found = self.store.find(step.stage.kind, request)
+                    if found is None and only is not None and step.name != only:
+                        raise StageError(
+                            f"not in the store yet; run without --only first (or with --until {step.name})"
+                        )
                 if found is None and not reached:
-                    self.reach(steps[position:])
+                    self.reach(steps[position:])  # which says itself where it goes wrong
                     reached = True
-                artifact = found or self.build(step, inputs, request)
-                artifact.stage = step.name
-                step.stage.accept(artifact.manifest)
+                with placed(step.name):
+                    if found is None and any(each.stage.CHILD for each in steps[position:]):
+                        launch.start(launch.preload_of([each.stage for each in steps[position:]]))
+                    artifact = found or self.build(step, inputs, request)
+                    artifact.stage = step.name
+                    step.stage.accept(artifact.manifest)
             self.done[step.name] = artifact
             seconds = time.monotonic() - started
             self.events.tell(
@@ -336,11 +338,11 @@ def git_commit() -> str | None:
 
 @contextmanager
 def placed(stage: str) -> Iterator[None]:
-    """Puts the stage (or a place such as `verifiers.math`) before the text of an error that names no stage."""
+    """Puts the stage (or a place such as `verifiers.math`) before the text of an error that does not name it."""
     try:
         yield
     except DistillkitError as error:
-        if re.search(rf"(^|stages?[ .]){re.escape(stage)}(?![\w-])|^stages\.[\w-]+: ", str(error)):
+        if re.search(rf"(^|stages?[ .]){re.escape(stage)}(?![\w-])", str(error)):
             raise
         where = stage if "." in stage else f"stages.{stage}"
         raise type(error)(f"{where}: {error}") from error.__cause__

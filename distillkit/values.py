@@ -37,6 +37,8 @@ def values_of(view: View, shard: int, fields: Sequence[str]) -> dict[str, list[A
         wanted.setdefault(owner, {}).setdefault(column, {})[field] = keys
     for owner, columns in wanted.items():
         sources = [each for each in view.labels if each.stage == owner] if owner else view.texts
+        for each in sources:
+            view.require_shards(each)
         found |= _read(sources, shard, columns, ids)
     return found
 

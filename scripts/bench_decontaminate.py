@@ -19,7 +19,7 @@ from pathlib import Path
 from distillkit.measures.overlap import Overlap
 
 PROMPTS, PROMPT_WORDS, TRACE_CHARACTERS = 4000, 60, 20_000
-SIZES, SPANS = (8, 13), (16, 30)
+SIZES, SPANS = (8, 13), (8, 13, 30)
 NOISE = (", ", " - ", "\n", "  ", "; ", " **")
 Finder = Callable[[str], bool]
 
@@ -70,7 +70,7 @@ def compare(name: str, prompts: list[str], filler: Callable[[], str], count: int
         sides = [("distillkit", whole(prompts, size)), ("distillkit share 0", whole(prompts, size, share=0)),
                  ("open-r1", split_at_space(prompts, size))]  # fmt: skip
         clean = [trace(filler) for _ in range(count // 2)]
-        for span in (size, *SPANS):
+        for span in (each for each in SPANS if each >= size):
             planted = [plant(each, prompts, span, rng) for each in clean]
             for side, find in sides:
                 started = time.process_time()

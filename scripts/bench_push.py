@@ -79,12 +79,8 @@ def seal(folder: Path) -> int:
 def timed(code: str, url: str, *arguments: str) -> tuple[float, float]:
     """(wall seconds, peak MiB) of a client in a process of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    settings = {
-        "HF_ENDPOINT": url,
-        "HF_TOKEN": "hf_alice",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }
+    settings = {"HF_ENDPOINT": url, "HF_TOKEN": "hf_alice"}
+    settings |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], env=kept | settings)
     sizes, ended = [0.0], threading.Event()
@@ -121,30 +117,40 @@ def served(folder: Path, code: str, *arguments: str) -> tuple[float, float]:
             server.wait()
 
 
-def chunks(path: Path, bits: int = 16, least: int = 8 * 2**10, most: int = 128 * 2**10) -> Iterator[bytes]:
-    """Digests of content-defined chunks of 2**bits bytes on average: a cut where the gear hash of 64 bytes ends in zeros.
+def cuts(path: Path, bits: int = 16) -> Iterator[int]:
+    """Positions where the gear hash of the last 64 bytes begins with `bits` zeros.
 
-    The gear hash h = (h << 1) + G[byte] mod 2**64, computed for all positions at once: bits of h above `bits` decide,
-    and byte i reaches bit b only if it lies at most b positions back, so 64 shifted sums give every h.
+    h[i] = sum of G[byte[i - k]] << k for k < 64, mod 2**64: six doublings give it for a whole block at once.
     """
     import numpy as np
 
     gear = np.array([random.Random(f"gear {n}").getrandbits(64) for n in range(256)], dtype=np.uint64)
-    body = np.fromfile(path, dtype=np.uint8)
-    values = gear[body]
-    hashes = values.copy()
-    for back in range(1, 64):
-        hashes[back:] += values[:-back] << np.uint64(back)
-    cuts = np.flatnonzero(hashes >> np.uint64(64 - bits) == 0) + 1
-    start, raw = 0, body.tobytes()
-    for cut in [*cuts.tolist(), len(raw)]:
-        while cut - start > most:
-            yield hashlib.sha256(raw[start : start + most]).digest()
-            start += most
-        if cut - start >= least or cut == len(raw):
-            if cut > start:
-                yield hashlib.sha256(raw[start:cut]).digest()
-            start = cut
+    block, overlap, start = 4 * 2**20, 64, 0
+    with path.open("rb") as file:
+        tail = b""
+        while body := file.read(block):
+            hashes = gear[np.frombuffer(tail + body, dtype=np.uint8)]
+            for back in (1, 2, 4, 8, 16, 32):
+                hashes[back:] += hashes[:-back] << np.uint64(back)
+            found = np.flatnonzero(hashes[len(tail) :] >> np.uint64(64 - bits) == 0)
+            yield from (start + 1 + found).tolist()
+            start, tail = start + len(body), body[-overlap:]
+    yield start
+
+
+def chunks(path: Path, least: int = 8 * 2**10, most: int = 128 * 2**10) -> Iterator[bytes]:
+    """Digests of the content-defined chunks of a file."""
+    with path.open("rb") as file:
+        start = 0
+        for cut in cuts(path):
+            while cut - start > most:
+                yield hashlib.sha256(file.read(most)).digest()
+                start += most
+            if cut - start >= least:
+                yield hashlib.sha256(file.read(cut - start)).digest()
+                start = cut
+        if rest := file.read():
+            yield hashlib.sha256(rest).digest()
 
 
 def reuse(folder: Path, count: int) -> None:
@@ -189,7 +195,7 @@ def main() -> None:
             times = ", ".join(f"{seconds:.2f}" for seconds, _ in each)
             peak = max(mib for _, mib in each)
             print(
-                f"{name:<22} {medians[name]:7.2f} s (median of {times}), peak {peak:,.0f} MiB; push / this = {ratio:.2f}"
+                f"{name:<22} {medians[name]:7.2f} s (of {times}), peak {peak:,.0f} MiB; push / this = {ratio:.2f}"
             )
         reuse(work / "reuse", options.reuse_rows)
 

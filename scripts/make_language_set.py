@@ -1,12 +1,14 @@
-"""Write the labelled traces of the language measure: tests/data/language_traces.jsonl, 900 rows, seeded.
+"""Write the labelled traces of the language measure: tests/data/language_traces.jsonl, 1,500 rows, seeded.
 
-Each row puts 3 to 8 hand-written sentences of tests/data/language_sentences.txt together. Half the rows are mixed:
-one to three sentences, clauses or opening words of another language slip in. What counts as mixed: a clause or
-function word of another language, or any word in another script; what does not: a name, a quotation, a formula, code,
-a gloss in brackets behind its word, a borrowed term, and Latin terms without a function word in a text of another script.
+Each row puts 3 to 10 hand-written sentences together. Half the rows are mixed: one to three sentences, clauses or
+opening words of another language slip in. What counts as mixed: a clause or function word of another language, or
+any word in another script. What does not: a name, a quotation, a formula, code, a gloss in brackets behind its word,
+a borrowed term, a title in capitals, and Latin terms without a function word in a text of another script.
 
-Two thirds of the sentences, by hash, make the 600 open rows, which rules may be written with; the others make the 300
-locked rows, so that no sentence of these is seen before the end.
+Of tests/data/language_sentences.txt two thirds of the sentences, by hash, make the 600 open rows, which the rules were
+written with; the others make 300 rows ("first") that were locked until the rules had been measured on them. The rules
+were changed then, measured on 300 rows of new sentences ("second"), and changed again; so the 300 locked rows are made
+of sentences that were written after all that.
 """
 
 import hashlib
@@ -16,8 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
-PARTS = {"open": 600, "locked": 300}
+PARTS = {"open": 600, "first": 300, "second": 300, "locked": 300}
 SEED = 20
+SEEDS = {
+    "open": "open",
+    "first": "locked",
+    "second": "fresh",
+    "locked": "third",
+}  # a part keeps its rows for good
+FILES = {"second": "language_sentences_second.txt", "locked": "language_sentences_locked.txt"}
 SHARE_OF_ENGLISH, SHARE_OF_CHINESE = 0.36, 0.16  # of the targets; the others are drawn evenly
 NEAR = {
     "ru": "uk",
@@ -53,18 +62,20 @@ class Row:
 
 
 def read(part: str) -> Inventory:
-    """The sentences of one part: of each language and kind a third by hash is locked."""
+    """The sentences of one part."""
     found: Inventory = {}
-    for line in (DATA / "language_sentences.txt").read_text("utf-8").splitlines():
+    for line in (DATA / FILES.get(part, "language_sentences.txt")).read_text("utf-8").splitlines():
         if line.startswith("["):
             kinds = found.setdefault(line[1:3], {kind: [] for kind in KINDS.values()})
         elif line[:1] in KINDS:
             kinds[KINDS[line[0]]].append(line[2:])
+    if part in FILES:
+        return found
     for kinds in found.values():
         for kind, sentences in kinds.items():
             ranked = sorted(sentences, key=lambda each: hashlib.sha256(each.encode()).hexdigest())
-            locked = ranked[: len(ranked) // 3]
-            kinds[kind] = locked if part == "locked" else ranked[len(locked) :]
+            third = len(ranked) // 3
+            kinds[kind] = ranked[:third] if part == "first" else ranked[third:]
     return found
 
 
@@ -80,7 +91,10 @@ def fill(sentence: str, rng: random.Random) -> str:
         rf"$$\sum_{{k=1}}^{{{values['@a']}}} k^2 = {values['@c']}$$",
         f"{values['@a']} * {values['@b']} + n = {values['@c']}",
     )
-    sentence = sentence.replace("@F", rng.choice(formulas)).replace("@x", rng.choice("xnkmpt"))
+    formula = rng.choice(formulas)
+    if "@F$" in sentence:  # already in a formula
+        formula = formulas[2]
+    sentence = sentence.replace("@F", formula).replace("@x", rng.choice("xnkmpt"))
     return sentence.replace("@K", f"sum(la[i] for i in range({values['@a']}))").replace("\\n", "\n")
 
 
@@ -151,7 +165,8 @@ def draw_target(rng: random.Random) -> str:
 def main() -> None:
     lines = []
     for part, count in PARTS.items():
-        rng, inventory = random.Random(f"{SEED} {part}"), read(part)
+        rng = random.Random(f"{SEED} {SEEDS[part]}")
+        inventory = read(part)
         seen: set[str] = set()
         while len(seen) < count:
             mixed = len(seen) % 2 == 0

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distillkit import shuffle
@@ -32,6 +32,7 @@ def spilled(folder: Path, parts: list[list[tuple[str, dict[str, str]]]], shards:
 
 
 class TestShuffled:
+    @settings(max_examples=40)
     @given(ROWS, st.integers(1, 5), st.integers(1, 3), st.integers(1, 400))
     def test_every_row_once_by_ascending_key(
         self, tmp_path_factory: pytest.TempPathFactory, rows: list, shards: int, parts: int, buffer: int

@@ -124,3 +124,13 @@ def test_a_missing_file_is_said(view: View) -> None:
     (text.path / text.manifest.tables["rows"][0].file).unlink()
     with pytest.raises(StageError, match="is corrupt"):
         values_of(view, 0, ["domain"])
+
+
+def test_labels_of_other_shards_are_refused(view: View, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    rows = [{"id": each.id, "grade": "a"} for each in traces()]
+    with store.building("labels", digest("odd"), print) as out:
+        write_shards(Job(store, out, {}, shards=2), rows, pa.schema([("id", TEXT), ("grade", TEXT)]))
+        odd = store.seal(out, Manifest("odd", "odd", "labels", "", ""))
+    with pytest.raises(StageError, match="odd: has 2 shards, its text 3"):
+        values_of(View(view.texts, [odd]), 0, ["grade"])

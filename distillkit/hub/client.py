@@ -97,7 +97,7 @@ def rest_of(error: BaseException, attempt: int) -> float | None:
 
     None where waiting would not help, or the Hub asks for more than LONGEST_REST_S.
     """
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
     from huggingface_hub.utils import httpx
 
     jittered: float = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt) * random.uniform(0.5, 1.0)
@@ -109,8 +109,10 @@ def rest_of(error: BaseException, attempt: int) -> float | None:
             if asked is None:
                 return jittered
             return asked + jittered if asked <= LONGEST_REST_S else None
+        if isinstance(cause, OfflineModeIsEnabled):
+            return None
         # A gateway's error page instead of JSON, or the line was cut, or nobody answered.
-        if isinstance(cause, (json.JSONDecodeError, httpx.TransportError)):
+        if isinstance(cause, (json.JSONDecodeError, httpx.TransportError, ConnectionError)):
             return jittered
     return None
 

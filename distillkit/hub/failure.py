@@ -96,7 +96,7 @@ def explain(ref: HubRef, error: BaseException) -> DistillkitError:
         if isinstance(cause, errors.HfHubHTTPError) and not isinstance(cause, errors.EntryNotFoundError):
             status = cause.response.status_code
             return MissingError(f"{ref}: the Hub answered {status}; {advice(status)}")
-        if isinstance(cause, httpx.TransportError):
+        if isinstance(cause, (httpx.TransportError, ConnectionError)):
             reason = type(cause).__name__
             return MissingError(
                 f"{ref}: the Hub cannot be reached ({reason}); check the network and HF_ENDPOINT"

@@ -10,7 +10,7 @@ from dataclasses import replace as changed
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from distillkit.durable import link_or_copy, sync_folder
+from distillkit.durable import sync_folder
 from distillkit.errors import RecipeError, StageError
 from distillkit.hub.client import api, patiently
 from distillkit.hub.failure import explained
@@ -55,7 +55,7 @@ def fetch(
 ) -> Fetched:
     """Fill `folder` (which must not exist) with a version: every file of its manifest, byte for byte.
 
-    known: folders that hold a manifest.json; their files of equal digest are linked or copied instead of
+    known: folders that hold a manifest.json; their files of equal digest are copied instead of
     downloaded. A fetch that was cut goes on where it stood, in `folder` + ".part".
     progress: gets (bytes here, bytes in all).
 
@@ -69,29 +69,36 @@ def fetch(
     pinned = changed(ref, revision=manifest.pop("commit"))
     listed = {name: _sha256(ref, name, entry) for name, entry in listed_files(manifest).items()}
     total = sum(int(str(entry.get("bytes", 0))) for entry in listed_files(manifest).values())
-    here, digests, reused = _known(known), Digests(), 0
+    here, digests = _known(known), Digests()
     part = folder.with_name(folder.name + ".part")
     part.mkdir(parents=True, exist_ok=True)
-    done = 0
+    done = downloaded = 0
     for name, sha256 in listed.items():
         path = part / name
         if not _is(path, sha256, digests):
-            path.unlink(missing_ok=True)
-            source = here.get(sha256)
-            if source is not None and _is(source, sha256, digests):
-                link_or_copy(source, path)
-                reused += path.stat().st_size
-            else:
-                _download(pinned, name, part)
-            if not _is(path, sha256, digests):
-                path.unlink(missing_ok=True)
-                raise StageError(f"{ref}: {name} is not what its manifest says ({sha256[:12]}); run again")
+            downloaded += _bring(pinned, name, part, sha256, here.get(sha256), digests)
+        here.setdefault(sha256, path)
         done += path.stat().st_size
         if progress is not None:
             progress(done, total)
     _download(pinned, MANIFEST, part)
     _seal(part, {*listed, MANIFEST}, folder)
-    return Fetched(pinned.revision, manifest, done - reused, reused)
+    return Fetched(pinned.revision, manifest, downloaded, done - downloaded)
+
+
+def _bring(pinned: HubRef, name: str, part: Path, sha256: str, source: Path | None, digests: Digests) -> int:
+    """Copy a file that is here, or fetch it; returns the bytes fetched."""
+    path = part / name
+    path.unlink(missing_ok=True)
+    if source is not None and _is(source, sha256, digests):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, path)  # no link: a hand that edits one folder must not edit the other
+        return 0
+    _download(pinned, name, part)
+    if not _is(path, sha256, digests):
+        path.unlink(missing_ok=True)
+        raise StageError(f"{pinned}: {name} is not what its manifest says ({sha256[:12]}); run again")
+    return path.stat().st_size
 
 
 def _sha256(ref: HubRef, name: str, entry: dict[str, object]) -> str:

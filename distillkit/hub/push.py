@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.hub.client import TRIES, api, errors, patiently, rest
-from distillkit.hub.failure import explained_push
+from distillkit.hub.failure import explained_push, short
 from distillkit.hub.target import (
     Standing,
     Target,
@@ -298,8 +298,10 @@ class Upload:
                 repo_type=self.target.kind,
                 num_threads=1,
             )
-        except RuntimeError as error:  # names the file, and hides what went wrong behind it
-            raise error.__cause__ or error from None
+        except (
+            RuntimeError
+        ) as error:  # hides what went wrong behind it, or came from the other storage's library
+            raise error.__cause__ or ConnectionError(short(error)) from None
 
     def _verify(self, local: Mapping[str, LocalFile], commit: str) -> None:
         """Raises StageError where the version on the Hub is not the folder."""

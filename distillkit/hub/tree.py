@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from distillkit.hub.reference import HubRef
 HUBS_OWN = ".gitattributes"
 """The Hub makes it with the repository and needs it to tell large files."""
 MANIFEST = "manifest.json"
+HASHING = min(4, os.cpu_count() or 1)
+"""Files that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,11 @@ def sealed_files(folder: Path, digests: Digests | None = None) -> dict[str, Loca
     """
     digests = digests or Digests()
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    found = {path.relative_to(folder).as_posix(): digests.of(path) for path in paths}
+    with ThreadPoolExecutor(HASHING) as pool:  # hashlib lets go of the interpreter
+        found = {
+            path.relative_to(folder).as_posix(): file
+            for path, file in zip(paths, pool.map(digests.of, paths), strict=True)
+        }
     if MANIFEST in found:
         _compare(folder, found, listed_files(json.loads((folder / MANIFEST).read_text("utf-8"))))
     if not found:

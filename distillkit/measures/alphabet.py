@@ -24,6 +24,7 @@ from distillkit.measures.lexicon import (
     SHARED,
     STOP,
     codes,
+    is_listed,
     sign_of,
     tally,
     word_of,
@@ -94,8 +95,12 @@ _KEYWORD = frozenset(
 # Nor, by themselves, words that technical terms are made of ("two pointers", "even number").
 _TERM = frozenset(
     "one two three four first second third last times square squared side sides left right term terms number numbers"
-    " case cases odd even positive negative equal equals possible small smaller large larger increasing decreasing".split()
+    " case cases odd even positive negative equal equals possible small smaller large larger increasing"
+    " decreasing".split()
 )
+# Languages whose accented words stand in English as they are.
+_BORROWED_FROM = ("fr", "es", "it", "pt", "de")
+
 # Behind and before a word: an operator makes it a variable, a hyphen a part of a name ("lost-found").
 _JOINED_RIGHT = re.compile(r"\s*[=+*/^<>]|-[^\W\d_]")
 _JOINED_LEFT = re.compile(r"(?<=[^\W_][-/])")
@@ -164,7 +169,7 @@ def _tokens(clean: str, parts: bytes = _PARTS) -> list[str]:
     parted = clean.encode("utf-8", "surrogatepass").translate(parts).decode("utf-8", "surrogatepass")
     if not parted.isascii():
         parted = _SIGNS.sub(" ", parted.replace("\u2026", ". "))
-    return parted.replace("\n", " . ").replace(". ", " . ").replace("(", "( ").split()
+    return f"{parted}\n".replace("\n", " . ").replace(". ", " . ").replace("(", "( ").split()
 
 
 def _windows(code: str) -> list[tuple[int, int]]:
@@ -347,10 +352,9 @@ def _is_name(clean: str, tokens: list[str], spans: Sequence[tuple[int, int]], in
         following += 1
     if following >= len(tokens) or not word_of(tokens[following])[:1].isupper():
         return False
-    if clean[spans[index][1] : spans[following][0]].strip(" \n'") and following == index + 1:
+    if following == index + 1 and clean[spans[index][1] : spans[following][0]].strip(" \n'"):
         return False
-    linked = token.lower() in PARTICLES
-    return linked and (token[0].isupper() or inside)
+    return token.lower() in PARTICLES and (token[0].isupper() or inside)
 
 
 def _path(clean: str, signs: Sequence[_Word], target: str) -> list[str]:
@@ -405,8 +409,14 @@ def _before(clean: str, start: int, end: int) -> int:
 
 
 def _is_evidence(part: Sequence[_Word], language: str, target: str) -> bool:
-    """Two different function words, or one marker: a lone small word is a name or a variable ("du"), two may be ("en de")."""
+    """Two different function words, or one marker.
+
+    A lone small word is a name or a variable ("du"), two may be ("en de"); accents alone are borrowed ("café").
+    """
     telling = {
         sign.word: sign.weight for sign in part if language in sign.languages and target not in sign.languages
     }
-    return (len(telling) > 1 and sum(map(len, telling)) > 4) or max(telling.values(), default=0) > 1
+    if max(telling.values(), default=0) > 1:
+        return True
+    listed = language not in _BORROWED_FROM or any(map(is_listed, telling))
+    return listed and len(telling) > 1 and sum(map(len, telling)) > 4

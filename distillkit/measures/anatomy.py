@@ -109,10 +109,12 @@ class Anatomy:
         import numpy as np
 
         breaks = np.flatnonzero(self.codes == ord("\n"))
-        filled = np.fromiter(map(bool, self.bare_lines), np.int8, len(breaks) + 1)
-        steps = np.diff(filled, prepend=0, append=0)
-        first, last = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1) - 1
-        return np.append(0, breaks + 1)[first], np.append(breaks, len(self.text))[last]
+        borders: Places = np.empty(len(breaks) + 2, np.int64)
+        borders[0], borders[1:-1], borders[-1] = -1, breaks, len(self.text)
+        filled: NDArray[np.int8] = np.zeros(len(breaks) + 3, np.int8)
+        filled[1:-1] = np.fromiter(map(bool, self.bare_lines), np.int8, len(breaks) + 1)
+        steps = filled[1:] - filled[:-1]
+        return borders[np.flatnonzero(steps == 1)] + 1, borders[np.flatnonzero(steps == -1)]
 
     @cached_property
     def word_starts(self) -> "Places":

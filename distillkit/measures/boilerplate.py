@@ -14,9 +14,13 @@ _FORMS = (
 )
 _LETTERS = (("m", "n"), ("p", "q"), ("a", "b"))
 _FRACTIONS = tuple(
-    f"{form} {bar} {a} {b} where {a} and {b} are relatively prime positive integers {then} {a} {b}"
-    for form, bar, (a, b), then in product(
-        _FORMS, ("frac", "tfrac", "dfrac", ""), _LETTERS, ("find", "compute", "what is", "find the value of")
+    f"{form} {bar} {a} {b} where {a} and {b} are {kind} integers {then} {a} {b}"
+    for form, bar, (a, b), kind, then in product(
+        _FORMS,
+        ("frac", "tfrac", "dfrac", ""),
+        _LETTERS,
+        ("relatively prime positive", "relatively prime", "coprime positive"),
+        ("find", "compute", "what is", "find the value of"),
     )
 )
 _RADICALS = tuple(
@@ -41,6 +45,7 @@ PHRASES = (
     "express your answer to the nearest whole number integer cent tenth hundredth",
     "express your answer in simplest radical form and rationalize the denominator",
     "express your answer in interval notation or as an ordered pair x y",
+    "two arrangements seatings are considered the same if one is a rotation of the other",
     "find the sum of all possible values of x that satisfy the equation",
     "find the value of the following expression when x is equal to",
     "please reason step by step and put your final answer within boxed",
@@ -50,4 +55,4 @@ PHRASES = (
     "you will be given a question problem specification and will generate a correct python program that matches the "
     "specification and passes all tests",
 )
-"""Words as `words_of` has them; every run of them counts for nothing."""
+"""Words as `words_of` has them; six of them in a row count for nothing."""

@@ -28,38 +28,39 @@ FUNCTION_WORDS: dict[str, str] = {
         doit faut leur leurs notre son sa ses mon ma je tu donc alors puis car qu'il qu'on c'est n'est
         d'où l'on s'il j'ai qu'une qu'un d'un d'une obtient obtenons cela ceci celui celle ainsi encore
         fois très avons avez suis vais fait donne nombre égal égale égaux droite côté supposons posons
-        montrer trouver calculons remarque""",
+        montrer trouver calculons remarque nos votre vos sinon serait étaient dès lors parmi""",
     "de": """der die das den dem des ein eine einen einem einer eines und oder aber nicht ist sind war wird
         werden wurde hat haben sein mit von zu zum zur im in am an auf aus bei für durch über unter nach vor
         wenn dann also da dass weil damit wie was wer wir ich er sie es man ihr uns unser sich nur noch
         schon auch so kann können muss müssen soll gilt sei jetzt nun hier alle jede jeder jedes kein keine
         beide zwei drei mehr als bis gibt diese dieser dieses somit um dasselbe derselbe ergibt erhalten
         ganze gerade ungerade gleich größer kleiner einmal nochmal wieder immer genau daraus davon
-        dabei deren dessen ob doch nämlich mal sehr""",
+        dabei deren dessen ob doch nämlich mal sehr unsere unserer unserem unseren würde wäre sonst denen
+        werte wert zahl zahlen""",
     "es": """el la los las un una unos unas de del al en es son ser está están por para con sobre entre pero
         porque si no como cuando donde cual quien qué se su sus lo le les nos más menos muy también cada
         todo todos toda todas este esta estos estas ese esa eso esto hay tiene tenemos debe puede podemos
         sea ya dos tres ambos aunque mientras desde hasta según que así ahora luego entonces queda quedan
         solo sólo otra otro voy vamos tener obtenemos resultado número números igual suma mismo misma
-        aquí ahí fue había ni y""",
+        aquí ahí fue había ni y nuestra nuestro sería cual sino debemos además""",
     "it": """il lo la gli le un uno una di del dello della dei degli delle al allo alla ai agli alle da dal
         dalla in nel nella nei con su sul sulla per tra fra ed ma che cui non è sono era essere ha hanno
         abbiamo si se come quando dove anche più meno molto questo questa questi queste quello quella ogni
         tutto tutti tutte due tre ci ne deve può possiamo sia siano poi ora così quindi allora dunque perché
         però c'è cioè ancora volta stesso stessa solo infatti inoltre bisogna dobbiamo abbiano otteniamo
-        numero numeri uguale somma risultato essendo entrambi ottiene quadrato troviamo""",
+        numero numeri uguale somma risultato essendo entrambi ottiene quadrato troviamo nostra nostro sarebbe altrimenti inoltre""",
     "pt": """os as um uma uns umas de do da dos das ou em no na nos nas por pelo pela para com sem que se
         não é são foi ser está estão mas porque como quando onde qual quais quem seu sua seus suas mais
         menos muito também cada todo todos toda todas este esta estes estas esse essa isso isto há tem temos
         deve pode podemos seja já dois duas três ambos entre até sobre então logo portanto assim agora ao
         aos à às só ainda mesmo mesma outra outro vou vamos preciso obtemos resultado número números soma
-        igual aqui nem ele ela eles elas dele dela metade basta temos vezes achar encontrar""",
+        igual aqui nem ele ela eles elas dele dela metade basta temos vezes achar encontrar nossa nosso seria senão devemos além""",
     "nl": """de het een en van in op te is zijn waren wordt worden werd met voor aan bij uit door over naar
         om dat die dit deze er als of maar want dan ook niet geen wel nog al we wij ik je hij zij ze hun ons
         onze elk elke alle kan kunnen moet moeten zal zullen hebben heeft geldt tussen twee drie meer wat
         wie waar hoe zo zodat dus daarom omdat blijft blijven maal keer hetzelfde dezelfde weer nu eens
         getal getallen gelijk geeft krijgen krijgt laten laat eerst eerste waarbij hierbij
-        daarna daar hier zich beide alleen""",
+        daarna daar hier zich beide alleen zou zouden anders waarde waarden""",
     "vi": """là và của các những một có không được cho trong với ta nên thì nếu vậy do đó này khi từ đến để
         mà như hay hoặc cũng đã đang sẽ phải bằng lại chỉ mỗi hai ba bốn năm số tổng góc cạnh rằng vì bởi
         nhưng tuy nhiên chúng mình gọi giả sử suy ra đúng sai trên dưới theo tại còn nhau rồi""",
@@ -112,8 +113,8 @@ LETTERS: dict[str, str] = {
     "it": "[àèìòù]$|zione$|zioni$|iamo$",
     "fr": "[œèêûîâ]|é(es?|s)?$|ément$|eaux$",
     "nl": "^ij|[lr]ijk|heid$",
-    "ru": "[ыэъё]",
-    "uk": "[іїєґ]",
+    "ru": "[ыэъё]|ние$|т[ь]?ся$",
+    "uk": "[іїєґ]|тися$|ння$",
 }
 """Language -> pattern of letters or endings that few other languages of its alphabet have."""
 
@@ -128,7 +129,8 @@ BORROWED = frozenset(
     for phrase in (
         "per se|et al|de facto|de jure|au lait|au vin|au pair|à la|a la|pro rata|raison d'être|vis à|en route|"
         "en passant|en masse|pro bono|quid pro|in situ|in vitro|in vivo|ad hoc|status quo|non sequitur|sine qua|"
-        "qua non|du jour|hors d'oeuvre|faux pas|avant garde|en bloc|ex ante|ex post|coup d'état|carte blanche|la vie|et voilà"
+        "qua non|du jour|hors d'oeuvre|faux pas|avant garde|en bloc|ex ante|ex post|coup d'état|carte blanche|"
+        "la vie|et voilà"
     ).split("|")
 )
 """Pairs of neighbours that are at home in several languages."""

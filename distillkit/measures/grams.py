@@ -17,6 +17,9 @@ CJK_PER_WORD = 1.7
 """Chinese or Japanese characters for one word: an n-gram of mostly such characters is longer by this."""
 PLAIN_WORDS = 2
 """An n-gram with fewer words of a language is a formula or a drawing, which anybody may write."""
+OWN_WORDS = 3
+"""An n-gram with no more words than these beside a stock phrase is boilerplate."""
+_STOCK = 6
 _MARKUP = (
     "frac dfrac tfrac sqrt cdot times left right begin end array align aligned cases text mathrm mathbf mathbb "
     "label draw dot pair path size unitsize fontsize defaultpen linewidth lsf arrow arrows endarrow asy fill dir "
@@ -53,8 +56,9 @@ class Lookup:
         return (hashes >> np.uint64(64 - self._bits)).view(np.int64)
 
 
-Grams: TypeAlias = "tuple[int, int, Hashes, Indices, Flags]"
-"""Reference, size, and of each n-gram: hash, word of the reference where it begins, whether it is of a language."""
+Grams: TypeAlias = "tuple[int, int, Hashes, Indices, Flags, Flags]"
+"""Reference, size, and of each n-gram: hash, word of the reference where it begins, whether it is of a language, and
+whether it is a stock phrase."""
 
 
 class Index:
@@ -72,7 +76,7 @@ class Index:
         offset = 0
         for size in sorted({each[1] for each in grams}):
             own = [each for each in grams if each[1] == size]
-            hashes, at, plain = (np.concatenate([each[part] for each in own]) for part in (2, 3, 4))
+            hashes, at, plain, stock = (np.concatenate([each[part] for each in own]) for part in (2, 3, 4, 5))
             reference: Indices = np.repeat([each[0] for each in own], [len(each[2]) for each in own])
             order = np.argsort(hashes, kind="stable")
             distinct, firsts, inverse, count = np.unique(
@@ -82,7 +86,7 @@ class Index:
             many = np.bincount(pairs[0], minlength=len(distinct)) >= common
             self._lookups.append((size, offset, Lookup(distinct)))
             sizes.append(np.full(len(distinct), size))
-            commons.append(many | np.isin(distinct, _boilerplate(size)))
+            commons.append(many | stock[order][firsts])
             plains.append(plain[order][firsts])
             references.append(reference[order])
             places.append(at[order])
@@ -127,27 +131,40 @@ class Index:
         return self._references[self._firsts[gram] : self._firsts[gram + 1]]
 
 
-def grams_of(words: Words, size: int) -> "Iterator[tuple[int, Hashes, Indices, Flags]]":
+def grams_of(words: Words, size: int) -> "Iterator[tuple[int, Hashes, Indices, Flags, Flags]]":
     """The n-grams of a reference by size: longer where most of one is Chinese or Japanese, else never mixed up."""
     import numpy as np
 
     dense = round(size * CJK_PER_WORD)
-    cjk, plain = (np.append(0, np.cumsum(flags)) for flags in (words.cjk, _plain(words)))
+    cjk, plain, stock = (
+        np.append(0, np.cumsum(flags)) for flags in (words.cjk, _plain(words), _stock(words))
+    )
     for length, hashes in windows(words.hashes, {size, dense}):
         mostly = 2 * (cjk[length:] - cjk[:-length]) > length
         at = np.flatnonzero(mostly == (length == dense))
         if len(at):
-            yield length, hashes[at], at, (plain[length:] - plain[:-length])[at] >= PLAIN_WORDS
+            plain_words, stock_words = plain[at + length] - plain[at], stock[at + length] - stock[at]
+            yield length, hashes[at], at, plain_words >= PLAIN_WORDS, stock_words >= length - OWN_WORDS
+
+
+def _stock(words: Words) -> "Flags":
+    """Which words stand in six words of a stock phrase."""
+    import numpy as np
+
+    found: Flags = np.zeros(len(words), bool)
+    for _, hashes in windows(words.hashes, {_STOCK}):
+        for at in np.flatnonzero(np.isin(hashes, _stock_hashes())):
+            found[at : at + _STOCK] = True
+    return found
 
 
 @cache
-def _boilerplate(size: int) -> "Hashes":
-    """Hashes of the n-grams of `PHRASES`."""
+def _stock_hashes() -> "Hashes":
     import numpy as np
 
-    none: Hashes = np.empty(0, np.uint64)
-    found = (dict(windows(words_of(phrase).hashes, {size})) for phrase in PHRASES)
-    return np.unique(np.concatenate([none, *(each.get(size, none) for each in found)]))
+    return np.unique(
+        np.concatenate([found for each in PHRASES for _, found in windows(words_of(each).hashes, {_STOCK})])
+    )
 
 
 def _plain(words: Words) -> "Flags":

@@ -21,7 +21,7 @@ from distillkit.measures.alphabet import LONG_SENTENCE, TOKEN, Segment
 from distillkit.measures.base import Labels, Measure
 from distillkit.measures.detector import Detector, detect
 from distillkit.measures.lexicon import tally, word_of
-from distillkit.measures.prose import prose
+from distillkit.measures.prose import prose, without_titles
 from distillkit.text import scripts, words
 from distillkit.trace import Trace
 
@@ -127,6 +127,8 @@ def _label(segment: Segment, text: str) -> Labels:
 def read(clean: str, target: str, detector: Detector) -> Reading:
     """Measure prose (what `prose` left of a text) against a target language."""
     own = SCRIPTS.get(target, "latin")
+    if target != "en":
+        clean = without_titles(clean)
     if own in TOKEN:
         total, foreign = alphabet.segments(clean, own, target, detector)
     elif own == "cjk":

@@ -47,6 +47,11 @@ def _endings() -> list[tuple[str, re.Pattern[str]]]:
     return [(language, re.compile(pattern)) for language, pattern in LETTERS.items()]
 
 
+def is_listed(word: str) -> bool:
+    """Whether a word stands in a list, so that more than its letters speaks for its language."""
+    return word in _listed()
+
+
 def word_of(token: str) -> str:
     """The word in a token, case kept: composed, invisible characters and elided articles dropped; "" for none."""
     word = token if token.isascii() else _INVISIBLE.sub("", unicodedata.normalize("NFC", token))

@@ -57,7 +57,7 @@ class Overlap:
     """
 
     def __init__(
-        self, references: Sequence[str], size: int, *, share: float = 0.7, run: int = 16, common: int = 5
+        self, references: Sequence[str], size: int, *, share: float = 0.7, run: int = 13, common: int = 5
     ) -> None:
         import numpy as np
 

@@ -45,6 +45,12 @@ _NOT_PROSE = re.compile(
     r"|(?<=<)/?[A-Za-z][\w-]{0,30}\s?/?>" + _QUOTES + ")"
 )
 
+_OPENER = "So|Then|But|Since|Let|We|If|By|And|Thus|Hence|Now|Because|For|In|On|To|As|From|Therefore|However|Wait|Also"
+_JOINED = "(?: (?:of|the|and|for|in|to|on|a|an))+"
+_TITLE = re.compile(
+    rf"\b(?!(?:{_OPENER})\b)[A-Z][\w']*(?: [A-Z][\w']*){{0,3}}(?:{_JOINED}(?: [A-Z][\w']*){{1,4}}){{1,3}}"
+)
+
 
 def prose(text: str) -> str:
     """The text with code, LaTeX, links, tags, sets in braces and quotations of at most 120 characters blanked.
@@ -57,6 +63,11 @@ def prose(text: str) -> str:
     if "://" in text or "www." in text:
         text = _LINK.sub(_blank, text)
     return _NOT_PROSE.sub(_blank, text).replace("\u2019", "'")
+
+
+def without_titles(clean: str) -> str:
+    """Prose without English titles ("The Lord of the Rings"), which are names in a text of another language."""
+    return _TITLE.sub(_blank, clean)
 
 
 def _blank(match: re.Match[str]) -> str:

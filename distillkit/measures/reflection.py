@@ -118,8 +118,9 @@ def _heads(sheet: Anatomy) -> list[tuple[int, int]]:
     starts = sheet.word_starts
     keys: NDArray[np.uint32] = np.zeros(len(starts), np.uint32)
     for i in range(_HEAD):
-        keys = keys << 5 | letters[starts + i]
-    hit = np.flatnonzero(_head_table()[keys])
+        keys <<= 5
+        keys |= letters.take(starts + i)
+    hit = np.flatnonzero(_head_table().take(keys))
     return list(zip(starts[hit].tolist(), keys[hit].tolist(), strict=True))
 
 

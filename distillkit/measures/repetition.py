@@ -118,7 +118,8 @@ def _grams(sheet: Anatomy, n: int) -> "Hashes":
     words = np.flatnonzero(starts)
     powers, inverses = _powers(len(dark))
     sums = _prefix_sums((sheet.folded + np.uint64(1)) * dark, powers)
-    hashes = (sums[np.append(words[1:], len(dark))] - sums[words]) * inverses[words]
+    borders = sums.take(np.append(words, len(dark)))
+    hashes = (borders[1:] - borders[:-1]) * inverses.take(words)
     sums = _prefix_sums(hashes, powers)
     differences = sums[n:] - sums[:-n]
     grams: Hashes = differences * inverses[: len(differences)]

@@ -105,7 +105,9 @@ def contest(bands: Bands) -> None:
     if not bands.file.exists():
         signed = load_array(bands.corpus.signatures, mapped=True)
         salts = load_array(bands.corpus.salts)
-        links = [_links(bands.corpus, bands.corpus.keys(band, signed, salts), signed) for band in bands.numbers]
+        links = [
+            _links(bands.corpus, bands.corpus.keys(band, signed, salts), signed) for band in bands.numbers
+        ]
         save_array(bands.file, np.unique(np.concatenate(links), axis=0))
 
 

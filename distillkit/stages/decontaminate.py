@@ -58,7 +58,7 @@ class Decontaminate(Labeler):
     word. Whatever n, a whole benchmark row is a leak anywhere if it has 8 words, else as a line or a text."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.7
     """A text that covers this much of a benchmark row's words leaks it; 0: one shared n-gram is enough."""
-    words: Annotated[int, Field(ge=1)] = 16
+    words: Annotated[int, Field(ge=1)] = 13
     """So many shared words in a row are a leak whatever their share."""
     common: Annotated[int, Field(ge=2)] = 5
     """N-grams that so many different benchmark rows have are boilerplate, and count for nothing."""

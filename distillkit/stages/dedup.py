@@ -16,10 +16,10 @@ from distillkit.executor import Inline
 from distillkit.stages.arrays import load_array
 from distillkit.stages.bands import Bucket, Corpus, contest, in_bands, spread
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Job, Stage, Wire
-from distillkit.stages.gather import SpillTask, gather, heads_file, spill, units_file
+from distillkit.stages.gather import SpillTask, gather, heads_file, loaded, spill, units_file
 from distillkit.stages.match import confirm
 from distillkit.stages.signature import Library, require
-from distillkit.stages.sketch import Part, SketchTask, Texts, load, sketch
+from distillkit.stages.sketch import Part, SketchTask, Texts, sketch
 from distillkit.store import Writer
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Dedup(Stage):
     Texts are as similar as the Jaccard index of their 5-word shingles says: a Chinese or Japanese character is a
     word, so is an operator; case, spacing and other punctuation do not count. A text of fewer words is compared
     whole; an empty one is nobody's duplicate. MinHash only proposes pairs (it misses one just at the threshold with a
-    chance of 1 %), the true index of the two texts decides.
+    chance of about 1 %); the true index of the two texts decides.
     """
 
     VERSION: ClassVar[int] = 2
@@ -74,7 +74,7 @@ class Dedup(Stage):
         corpus = Corpus(job.out.scratch, self.threshold)
         texts = [Texts(view, shard, self.on) for shard in range(view.shards)]
         sketches = [SketchTask(each, self.minhash, job.store.root / "labels") for each in texts]
-        steps = _Steps(job, 3 * view.shards)
+        steps = _Steps(job, 3 * view.shards + corpus.bands)
         steps.do(sketch, sketches)
         size = gather(corpus, sketches, exact=self.threshold == 1, by_problem=self.scope == "problem")
         buckets: list[Bucket] = []
@@ -129,10 +129,10 @@ def label(task: LabelTask) -> None:
         first[rows.astype(np.int64)], similarity[rows.astype(np.int64)] = firsts, alike
     texts = load_array(units_file(task.corpus, task.shard))[:, 0]
     clusters = heads.take(first[texts]).to_pylist() if len(heads) else []
-    sketches = load(task.sketches.file)
-    assert sketches is not None
     found: list[Row] = []
-    for at, (traces, text) in enumerate(zip(sketches.traces.to_pylist(), texts.tolist(), strict=True)):
+    for at, (traces, text) in enumerate(
+        zip(loaded(task.sketches).traces.to_pylist(), texts.tolist(), strict=True)
+    ):
         cluster = traces[0] if text < 0 else clusters[at]
         labels = {
             "cluster": cluster,

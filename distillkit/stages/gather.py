@@ -59,7 +59,7 @@ def _gather(corpus: Corpus, tasks: Sequence[SketchTask], *, exact: bool, by_prob
 
     firsts, digests = [], []
     for task in tasks:
-        sketches = _loaded(task)
+        sketches = loaded(task)
         firsts.append(sketches.firsts)
         digests.append(sketches.exact if exact else sketches.words)
     ids = pa.concat_arrays(firsts)
@@ -76,7 +76,8 @@ def _gather(corpus: Corpus, tasks: Sequence[SketchTask], *, exact: bool, by_prob
     write_parquet(pa.table({"id": ids.take(pa.array(known))}), heads_file(corpus))
 
 
-def _loaded(task: SketchTask) -> Sketches:
+def loaded(task: SketchTask) -> Sketches:
+    """The sketches of a shard; raises StageError where they were damaged since they were made."""
     sketches = load(task.file)
     if sketches is None:
         raise StageError(f"{task.file}: damaged just now; run again to have it made anew")
@@ -123,7 +124,7 @@ def _signatures(corpus: Corpus, tasks: Sequence[SketchTask], texts: int) -> "Sig
     for shard, task in enumerate(tasks):
         rows, leads = load_array(units_file(corpus, shard)).T
         known = np.flatnonzero(leads)
-        found[rows[known]] = _loaded(task).signature[known]
+        found[rows[known]] = loaded(task).signature[known]
     return found
 
 

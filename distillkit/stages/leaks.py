@@ -76,7 +76,7 @@ class Thresholds:
     """What makes a leak of shared n-grams; see `Overlap`."""
 
     share: float = 0.7
-    run: int = 16
+    run: int = 13
     common: int = 5
 
 
@@ -123,7 +123,7 @@ def seek(job: Job, slot: str, named: Sequence[Named], thresholds: Thresholds = T
         if isinstance(each, BenchmarkFile):
             sources += _sources(Path(each.file).name, each.texts(), job.warn)
     content = digest([asdict(each) for each in sources])
-    file = job.out.scratch / f"benchmarks-{content[:16]}.jsonl"
+    file = job.out.scratch / f"benchmarks-{content[:16]}.json"
     write_text(file, json.dumps([asdict(each) for each in sources]))
     return Sought(file, content, thresholds)
 

@@ -144,7 +144,7 @@ def test_search_and_reason_narrow_what_is_shown(open_tab: Any) -> None:
     tab.page.select_option("#reason", "wrong (stage right)")
     assert tab.page.inner_text("#shown") == "on this page: 2 kept, 1 dropped"
     [card] = tab.cards("dropped")
-    assert card.startswith("dropped: wrong (stage right) · 13 tokens")
+    assert card.startswith("dropped: wrong (stage right) · also long · 13 tokens")
     tab.page.fill("#search", "there is no such text")
     assert tab.cards("kept") == tab.cards("dropped") == []
     tab.page.fill("#search", "")

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from distillkit.apply import apply
 from distillkit.artifact import Artifact, Manifest
 from distillkit.errors import RecipeError, StageError
 from distillkit.executor import Processes
@@ -239,6 +240,29 @@ class TestFilter:
         )
         found = reasons(world.filter({"preset": preset}))
         assert [found[n] for n in range(len(found))] == [None, *(rule["reason"] for rule in rules)]
+
+    def test_no_text_is_read_where_no_rule_names_it(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: Any, **__: Any) -> Any:
+            raise AssertionError("text was read")
+
+        monkeypatch.setattr(Artifact, "stream", refuse)
+        monkeypatch.setattr(Artifact, "read", refuse)
+        assert world.filter(CORRECT, FINISHED, ENGLISH).manifest.rows_kept == 1
+
+    def test_a_file_is_filtered_by_the_same_rules(self, tmp_path: Path) -> None:
+        rows = [
+            {"prompt": "?", "completion": str(n), "domain": d} for n, d in enumerate(["math", "code", "law"])
+        ]
+        source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        rules = "rules=[{field: domain, in: [math, code], reason: other}, {field: domain, not_in: [law], reason: law}]"
+        assert apply("filter", source, target, [rules]) == {"rows": 3, "kept": 2, "refused": 0}
+        out = [json.loads(line) for line in target.read_text("utf-8").splitlines()]
+        assert [row["reject_reason"] for row in out] == [None, None, "other"]
+        assert [row["reject_reasons"] for row in out] == [[], [], ["other", "law"]]
+        assert not any("copies" in row for row in out)
 
 
 class TestRule:
