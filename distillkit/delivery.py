@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from distillkit.edition import MAIN, Edition, Shelf, moved, payload_digest, version_digest
-from distillkit.errors import MissingError, RecipeError, StageError
+from distillkit.errors import RecipeError, StageError
+from distillkit.hub.failure import explained_push
 from distillkit.hub.pull import remote_manifest
 from distillkit.hub.push import Progress, Pushed, Upload, push
-from distillkit.hub.target import Target, check_push
+from distillkit.hub.target import Target, check_push, look
 
 Manifest = dict[str, Any]
 Entry = dict[str, str]
@@ -124,18 +125,25 @@ def tagged_version(target: Target) -> Manifest | None:
     found: list[Manifest] = []
 
     def note(manifest: Manifest) -> bool:
-        found.append(_sealed(manifest))
-        return True
+        if isinstance(manifest.get("files"), dict):
+            found.append(_sealed(manifest))
+        return bool(found)
 
     check_push(target, note)
     return found[0] if found else None
 
 
 def manifest_of(target: Target) -> Manifest | None:
-    """Manifest of a repository's main; None where there is no such repository, or no push made it."""
+    """Manifest of a repository's main; None where there is no such repository, or no push made it.
+
+    Raises MissingError where the Hub cannot be asked.
+    """
+    with explained_push(target.ref):
+        if look(target) is None:
+            return None
     try:
         return _sealed(remote_manifest(target.ref))
-    except (MissingError, RecipeError):
+    except RecipeError:
         return None
 
 

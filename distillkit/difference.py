@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 KEPT, ABSENT = "kept", "absent"
 """What becomes of a row besides being dropped for a reason."""
 EXAMPLES = 10
-"""Ids that are named of each kind of change."""
+"""Ids of each kind of change that JSON names."""
+SHOWN = 3
+"""Those that a terminal does."""
 COMPARED = 1000
 """Changed rows whose columns are compared: enough to say which."""
 
@@ -49,9 +51,6 @@ class Sums:
         if row.get("domain"):
             self.domains[row["domain"]] += 1
 
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(self.rows + other.rows, self.tokens + other.tokens, self.domains + other.domains)
-
 
 @dataclass(frozen=True)
 class Part:
@@ -59,9 +58,9 @@ class Part:
 
     digest: str
     """Parts of equal digests hold equal rows."""
+    count: int
     rows: Callable[[], Iterator[Row]]
     """Its rows; `id` and whatever else makes a row what it is."""
-    sums: Callable[[], Sums]
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,8 @@ class Version:
 
     name: str
     parts: Sequence[Part]
+    sums: Callable[[], Sums]
+    """Those of all its rows."""
     dropped: Callable[[], dict[str, str]] = dict
     """Id -> reason of the rows that were dropped, where the version knows."""
 
@@ -119,14 +120,12 @@ class Difference:
 def compare(before: Version, after: Version) -> Difference:
     """What changed from one version to the other."""
     shared = Counter(part.digest for part in before.parts) & Counter(part.digest for part in after.parts)
-    old, old_same = _split(before.parts, shared)
+    old, _ = _split(before.parts, shared)
     new, new_same = _split(after.parts, shared)
-    common = sum((part.sums() for part in old_same), Sums())
-    states, old_sums = _states(old)
-    added, changed, same, new_sums = list[str](), list[str](), 0, Sums()
+    states = {row["id"]: _state(row) for part in old for row in part.rows()}
+    added, changed, same = list[str](), list[str](), sum(part.count for part in new_same)
     for part in new:
         for row in part.rows():
-            new_sums.add(row)
             state = states.pop(row["id"], None)
             if state is None:
                 added.append(row["id"])
@@ -137,8 +136,8 @@ def compare(before: Version, after: Version) -> Difference:
     removed = list(states)
     return Difference(
         names=(before.name, after.name),
-        sums=(common + old_sums, common + new_sums),
-        same=common.rows + same,
+        sums=(before.sums(), after.sums()),
+        same=same,
         added=sorted(added),
         removed=sorted(removed),
         changed=sorted(changed),
@@ -160,16 +159,6 @@ def _split(parts: Sequence[Part], shared: Counter[str]) -> tuple[list[Part], lis
         else:
             own.append(part)
     return own, same
-
-
-def _states(parts: Sequence[Part]) -> tuple[dict[str, bytes], Sums]:
-    states: dict[str, bytes] = {}
-    sums = Sums()
-    for part in parts:
-        for row in part.rows():
-            states[row["id"]] = _state(row)
-            sums.add(row)
-    return states, sums
 
 
 def _state(row: Row) -> bytes:
@@ -224,7 +213,7 @@ def render(difference: Difference) -> "RenderableType":
     from rich.text import Text
 
     told = difference.as_json()
-    notes = [f"{kind}, e.g. {', '.join(ids)}" for kind, ids in told["examples"].items() if ids]
+    notes = [f"{kind}, e.g. {', '.join(ids[:SHOWN])}" for kind, ids in told["examples"].items() if ids]
     parts = told["parts"]
     notes.append(f"{parts['same']:,} files are equal; {parts['read']:,} were read")
     return Group(*(rich_table(grid) for grid in grids(told) if grid.rows), *(Text(note) for note in notes))
@@ -246,10 +235,10 @@ def grids(told: dict[str, Any]) -> list[Grid]:
         for each in domains
     ]
     return [
-        Grid(f"{before['name']} -> {after['name']}", ["rows", ""], rows),
+        Grid("versions", ["", before["name"], after["name"], "shift"], sums),
+        Grid("rows", ["rows", "number"], rows),
         Grid("rows that went another way", ["from", "to", "rows"], fates, left=2),
         Grid("what changed in changed rows", ["column", "rows"], columns),
-        Grid("sums", ["", "before", "after", "shift"], sums),
     ]
 
 

@@ -21,6 +21,7 @@ from distillkit.errors import MissingError, StageError
 from distillkit.spec import canonical
 
 MANIFEST = "manifest.json"
+REQUIRED = {"name", "version", "kind", "content", "files"}
 MAIN = "main"
 DATASET, MODEL = "dataset", "model"
 WORDS = ("README.md", "recipe.yaml")
@@ -46,13 +47,14 @@ class Edition:
         """
         try:
             manifest = json.loads((path / MANIFEST).read_text("utf-8"))
-            cls(path, manifest).payload  # noqa: B018  (a manifest without files is none)
         except OSError:
             raise MissingError(
                 f"{path}: no published folder there (no {MANIFEST}); name one that `publish` made"
             ) from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise StageError(f"{path / MANIFEST}: not the manifest of a published folder") from None
+        except ValueError:
+            manifest = None
+        if not _is_ours(manifest):
+            raise StageError(f"{path / MANIFEST}: not the manifest of a published folder")
         return cls(path, manifest)
 
     @property
@@ -107,6 +109,15 @@ class Edition:
             f"{self.path / name}: {how} since the folder was sealed; change the recipe and publish again, "
             "or restore the file"
         )
+
+
+def _is_ours(manifest: Any) -> bool:
+    if not (isinstance(manifest, dict) and manifest.keys() >= REQUIRED):
+        return False
+    files = manifest["files"]
+    return isinstance(files, dict) and all(
+        isinstance(each, dict) and each.keys() >= {"bytes", "sha256"} for each in files.values()
+    )
 
 
 def version_digest(manifest: dict[str, Any]) -> str:
@@ -185,7 +196,7 @@ class Shelf:
     def add(self, folder: Path) -> Edition:
         """Take a sealed folder in; files that an earlier version has are linked from there."""
         edition = Edition.open(folder)
-        final = self._versions / folder_name(edition)
+        final = self._folder(edition.digest)
         if final.exists():
             return Edition.open(final)
         known = self._known()
@@ -225,8 +236,11 @@ class Shelf:
     def find(self, revision: str) -> Edition | None:
         """The version that a tag, `main` or a digest names; None where there is none."""
         digest = self.refs().get(revision, revision)
-        path = self._versions / f"{short_name(self.repository)}-{digest}"
+        path = self._folder(digest)
         return Edition.open(path) if path.exists() else None
+
+    def _folder(self, digest: str) -> Path:
+        return self._versions / f"{short_name(self.repository)}-{digest}"
 
     def advance(self, edition: Edition, **facts: Any) -> None:
         """Point `main` to a version and log it; facts: the message, the commit on the Hub."""

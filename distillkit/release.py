@@ -24,7 +24,7 @@ from distillkit.hub.target import Target
 from distillkit.run_folder import find_artifact, find_run
 from distillkit.spec import digest, identity
 from distillkit.stages.base import PUBLICATION, SELECTION, TRACES, WEIGHTS, Input, Job
-from distillkit.stages.publish import RECIPE, Publish
+from distillkit.stages.publish import RECIPE, Publish, kind_of
 from distillkit.store import Store
 
 Warn = Callable[[str], None]
@@ -61,18 +61,18 @@ def pack(
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise RecipeError(f"{repository}: no repository on the Hub; write owner/name")
     version = tag.removeprefix("v") if tag else None
-    edition = _edition(store, what, repository, version)
+    visibility = "public" if public else "private"
+    edition = _edition(store, what, repository, visibility, version)
     if (edition.name, edition.version) != (repository, version or edition.version):
         raise RecipeError(
             f"{edition.path}: its card speaks of {edition.name} {edition.version}; push it as that "
             f"({edition.name} --tag v{edition.version}), or name the stage that it is of"
         )
-    visibility = "public" if public else "private"
     target = Target(edition.kind, repository, visibility, f"v{edition.version}", replace)
     return Parcel(edition, target, message or f"{edition.name} {edition.version}")
 
 
-def _edition(store: Path, what: str, repository: str, version: str | None) -> Edition:
+def _edition(store: Path, what: str, repository: str, visibility: str, version: str | None) -> Edition:
     folder = Path(what)
     if folder.is_dir() and folder.parent.resolve() != (store / "artifacts").resolve():
         return Edition.open(folder)
@@ -83,7 +83,7 @@ def _edition(store: Path, what: str, repository: str, version: str | None) -> Ed
         if (edition.name, edition.version) == (repository, version or edition.version):
             return edition
         recipe = (edition.path / RECIPE).read_text("utf-8") if (edition.path / RECIPE).exists() else recipe
-    return _laid_out(Store(store), artifact, repository, version, recipe)
+    return _laid_out(Store(store), artifact, repository, visibility, version, recipe)
 
 
 def _recipe_of(store: Path, artifact: Artifact, what: str) -> str:
@@ -94,7 +94,9 @@ def _recipe_of(store: Path, artifact: Artifact, what: str) -> str:
     return recipe.read_text("utf-8") if recipe.exists() else ""
 
 
-def _laid_out(store: Store, artifact: Artifact, repository: str, version: str | None, recipe: str) -> Edition:
+def _laid_out(
+    store: Store, artifact: Artifact, repository: str, visibility: str, version: str | None, recipe: str
+) -> Edition:
     """An artifact as the folder of a repository and version, kept on the store's shelf."""
     if artifact.type not in (PUBLICATION, SELECTION, TRACES, WEIGHTS):
         raise RecipeError(
@@ -111,15 +113,15 @@ def _laid_out(store: Store, artifact: Artifact, repository: str, version: str | 
     try:
         stage = Publish(**{**declared, **places})
     except ValueError:
-        raise RecipeError(
-            f"{repository} --tag v{version}: write owner/name, and a tag such as v1.2.0"
-        ) from None
+        raise RecipeError(f"--tag {version}: write a tag such as v1.2.0") from None
     contents = {slot: [each.content for each in ends] for slot, ends in inputs.items()}
     with store.building("push", digest([identity(stage), contents, recipe]), lambda _: None) as out:
-        stage.run(Job(store, out, inputs, recipe=recipe))
-        folder = out.path / str(out.summary["folder"])
-        kind = MODEL if inputs["input"][0].type == WEIGHTS else DATASET
-        edition = Shelf.of(store.root, kind, repository).add(folder)
+        job = Job(store, out, inputs, recipe=recipe)
+        [source] = job.artifacts("input")
+        shelf = Shelf.of(store.root, kind_of(source), repository)
+        target = Target(kind_of(source), repository, visibility)
+        tree = stage.lay_out(job, source, Delivery(shelf, stage.tag, job.warn, target)).path
+        edition = shelf.add(tree)  # no ref moves before it is on the Hub
         shutil.rmtree(out.path)
     return edition
 

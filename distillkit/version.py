@@ -1,5 +1,10 @@
-"""What a person names as a version of a dataset, as the parts that `difference` compares."""
+"""What a person names as a version of a dataset, as the parts that `difference` compares.
 
+An artifact of the store, a published folder, or a version on the Hub, of which only the files are fetched that the
+other side has not.
+"""
+
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +14,8 @@ from distillkit.artifact import Artifact, Row
 from distillkit.difference import Difference, Part, Sums, Version, compare
 from distillkit.edition import DATASET, Edition, Shelf
 from distillkit.errors import RecipeError
+from distillkit.hub.pull import remote_file, remote_manifest
+from distillkit.hub.reference import HubRef, parse_reference
 from distillkit.reader import View
 from distillkit.run_folder import find_artifact
 from distillkit.show.fate import fates
@@ -18,7 +25,8 @@ from distillkit.store import Store
 ROWS = ("problems", "traces", "labels", "pairs")
 """Artifact types whose rows are compared as they are."""
 FEW = ("id", "domain", "completion_tokens")
-REJECTED = ("reject_stage", "reject_reason")
+CARD = "README.md"
+Manifest = dict[str, Any]
 
 
 def diff(store: Store, before: str, after: str) -> Difference:
@@ -36,19 +44,18 @@ def diff(store: Store, before: str, after: str) -> Difference:
     return compare(_version(store, before, old), _version(store, after, new))
 
 
-def _found(store: Store, name: str) -> Artifact | View | Edition:
-    if (Path(name) / "README.md").exists():
-        return _dataset(Edition.open(Path(name)))
+def _found(store: Store, name: str) -> Artifact | View | Version:
+    if (Path(name) / CARD).exists():
+        return _of_folder(name, Edition.open(Path(name)))
     repository, at, revision = name.partition("@")
     if at:
         edition = Shelf.of(store.root, DATASET, repository).find(revision)
-        if edition is not None:
-            return _dataset(edition)
+        return _of_folder(name, edition) if edition else _of_hub(name, parse_reference(name, DATASET))
     artifact = find_artifact(store, name)
     if artifact.type == "selection":
         return View.of(store, artifact)
     if artifact.type == "publication":
-        return _dataset(Edition.open(artifact.path / artifact.manifest.summary["folder"]))
+        return _of_folder(name, Edition.open(artifact.path / artifact.manifest.summary["folder"]))
     if artifact.type not in ROWS:
         raise RecipeError(
             f"{name}: holds {artifact.type}, which have no rows; `distillkit show` compares scores"
@@ -56,32 +63,20 @@ def _found(store: Store, name: str) -> Artifact | View | Edition:
     return artifact
 
 
-def _dataset(edition: Edition) -> Edition:
-    if edition.kind != DATASET:
-        raise RecipeError(f"{edition.path}: holds a {edition.kind}, which has no rows")
-    return edition
-
-
-def _version(store: Store, name: str, found: Artifact | View | Edition) -> Version:
+def _version(store: Store, name: str, found: Artifact | View | Version) -> Version:
     if isinstance(found, View):
         return _of_view(store, name, found, brief=False)
-    return _of_edition(found) if isinstance(found, Edition) else _of_artifact(name, found)
+    return found if isinstance(found, Version) else _of_artifact(name, found)
 
 
 def _of_artifact(name: str, artifact: Artifact) -> Version:
-    entries = artifact.manifest.tables.get("rows", [])
     few = [column for column in FEW if column in artifact.schema().names]
-    return Version(
-        name,
-        [
-            Part(
-                entry.content,
-                partial(artifact.stream, shard),
-                partial(_sums, partial(artifact.stream, shard, columns=few)),
-            )
-            for shard, entry in enumerate(entries)
-        ],
-    )
+    entries = artifact.manifest.tables.get("rows", [])
+    parts = [
+        Part(entry.content, entry.rows, partial(artifact.stream, shard))
+        for shard, entry in enumerate(entries)
+    ]
+    return Version(name, parts, lambda: Sums.over(artifact.rows(columns=few)))
 
 
 def _texts(view: View) -> list[str]:
@@ -89,44 +84,59 @@ def _texts(view: View) -> list[str]:
 
 
 def _of_view(store: Store, name: str, view: View, brief: bool) -> Version:
-    assert view.selection is not None
+    """The kept rows of a selection; brief: without their texts."""
+    selection = view.selection
+    assert selection is not None
     few = partial(view.stream, labels=False, columns=FEW)
     rows = few if brief else partial(view.stream, labels=False)
-    parts = [
-        Part(digest(view.content(shard)), partial(rows, shard), partial(_sums, partial(few, shard)))
-        for shard in range(view.shards)
+    kept = [
+        shard.rows - sum(shard.counts.get("rejected", {}).values())
+        for shard in selection.manifest.tables["rows"]
     ]
-    selection = view.selection
-    return Version(name, parts, lambda: {id: fate[1] for id, fate in fates(store, selection).items() if fate})
-
-
-def _of_edition(edition: Edition) -> Version:
-    files: dict[str, dict[str, Any]] = edition.manifest["files"]
-    kept = [name for name in files if name.startswith("data/")]
-    dropped = [edition.path / name for name in files if name.startswith("rejected/")]
+    parts = [Part(digest(view.content(shard)), n, partial(rows, shard)) for shard, n in enumerate(kept)]
     return Version(
-        f"{edition.name}@v{edition.version}",
-        [
-            Part(
-                files[name]["sha256"],
-                partial(_file_rows, edition.path / name),
-                partial(_sums, partial(_file_rows, edition.path / name, FEW)),
-            )
-            for name in kept
-        ],
-        lambda: {
-            row["id"]: row["reject_reason"] for file in dropped for row in _file_rows(file, ("id", *REJECTED))
-        },
+        name,
+        parts,
+        lambda: Sums.over(row for shard in range(view.shards) for row in few(shard)),
+        lambda: {id: fate.reason for id, fate in fates(store, selection).items() if fate},
     )
 
 
-def _file_rows(file: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(file) as rows:
-        for batch in rows.iter_batches(256, columns=columns):
-            yield from batch.to_pylist()
+def _of_folder(name: str, edition: Edition) -> Version:
+    return _of_manifest(name, edition.manifest, lambda file: edition.path / file)
 
 
-def _sums(rows: Callable[[], Iterator[Row]]) -> Sums:
-    return Sums.over(rows())
+def _of_hub(name: str, ref: HubRef) -> Version:
+    manifest = remote_manifest(ref)
+    pinned = HubRef(ref.kind, ref.repository, manifest["commit"])
+    return _of_manifest(name, manifest, lambda file: remote_file(pinned, file, manifest))
+
+
+def _of_manifest(name: str, manifest: Manifest, path_of: Callable[[str], Path]) -> Version:
+    """A published dataset by its manifest; a file is asked for when its rows are."""
+    if manifest.get("kind") != DATASET:
+        raise RecipeError(f"{name}: holds a {manifest.get('kind')}, which has no rows")
+    files: dict[str, dict[str, Any]] = manifest["files"]
+    rejected = [file for file in files if file.startswith("rejected/")]
+
+    def rows(file: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path_of(file)) as table:
+            for batch in table.iter_batches(256, columns=columns):
+                yield from batch.to_pylist()
+
+    return Version(
+        name,
+        [
+            Part(entry["content"], entry["rows"], partial(rows, file))
+            for file, entry in files.items()
+            if file.startswith("data/")
+        ],
+        lambda: Sums(manifest["rows"], manifest["tokens"], Counter(manifest["domains"])),
+        lambda: {
+            row["id"]: row["reject_reason"]
+            for file in rejected
+            for row in rows(file, ("id", "reject_reason"))
+        },
+    )

@@ -28,10 +28,10 @@ ROUNDS = 3
 FOUR: tuple[AnyMeasure, ...] = (Readability(), Repetition(), Reflection(), Structure())
 
 WORDS = (
-    "the sum of all terms is equal to this value when we divide both sides by two and then use a known formula for "
-    "it so that each part of the number can be found from what was given in problem first second square root area "
+    "the sum of all terms is equal to this value when we divide both sides by it and then use a known formula for "
+    "it so that each part of the number can be found from what was given in problem first side square root area "
     "length triangle circle point line function equation integer prime factor remainder probability total distance "
-    "because therefore which means if every other one must have at least three more than before after we add them"
+    "because therefore which means if every one of them must have at least some more than before after we add them"
 ).split()
 STEPS = (
     "Wait, that is not right.",
@@ -91,10 +91,13 @@ def finished(reasoning: str, answer: int) -> Trace:
 def real(folder: Path) -> list[Trace]:
     """Sampled solutions and rambling generations, each the reasoning of a trace, joined to about 8,000 characters."""
     lines = (folder / "math" / "qwen_samples.jsonl").read_text("utf-8").splitlines()
-    texts = [text for line in lines for text in json.loads(line)["responses"]]
+    samples = [json.loads(line)["responses"] for line in lines]
+    texts = [
+        text for turn in zip(*samples, strict=True) for text in turn
+    ]  # neighbours solve different problems
     lines = (folder / "traces" / "rambling_samples.jsonl").read_text("utf-8").splitlines()
     texts += [json.loads(line)["generation"] for line in lines]
-    joined = ["\n\n".join(texts[i : i + 7]) for i in range(0, len(texts), 7)]
+    joined = ["\n\n".join(texts[i : i + 8]) for i in range(0, len(texts), 8)]
     return [finished(text, i) for i, text in enumerate(joined)]
 
 

@@ -19,6 +19,8 @@ FLOORS = [
     [
         "publication",
         "report",
+        "version",
+        "difference",
         "show",
         "rule",
         "grid",

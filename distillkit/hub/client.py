@@ -128,7 +128,7 @@ def asked_rest(headers: Any) -> float | None:
     if limit is not None and limit.remaining == 0:
         return float(limit.reset_in_seconds)
     text = (headers.get("Retry-After") or "").strip()
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return float(text)
     try:
         date = parsedate_to_datetime(text)

@@ -86,6 +86,27 @@ def fetch(
     return Fetched(pinned.revision, manifest, downloaded, done - downloaded)
 
 
+def remote_file(pinned: HubRef, name: str, manifest: dict[str, Any]) -> Path:
+    """One file of a version at a commit, in the Hub's local cache.
+
+    Raises:
+        MissingError: the Hub cannot be reached, or may not be read.
+        StageError: the file is not what the manifest says.
+    """
+    sha256 = _sha256(pinned, name, manifest["files"][name])
+    with explained(pinned):
+        path = Path(
+            patiently(
+                lambda: api().hf_hub_download(
+                    pinned.repository, name, repo_type=pinned.kind, revision=pinned.revision
+                )
+            )
+        )
+    if not _is(path, sha256, Digests()):
+        raise StageError(f"{pinned}: {name} is not what its manifest says ({sha256[:12]}); run again")
+    return path
+
+
 def _bring(pinned: HubRef, name: str, part: Path, sha256: str, source: Path | None, digests: Digests) -> int:
     """Copy a file that is here, or fetch it; returns the bytes fetched."""
     path = part / name

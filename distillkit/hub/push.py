@@ -5,7 +5,6 @@ found again instead of made twice, and the version is compared with the folder b
 Source: the failure behaviour of huggingface_hub 1.33 to 2.4, measured.
 """
 
-import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -13,10 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.hub.client import TRIES, api, errors, patiently, rest
+from distillkit.hub.commit import digest_of, earlier_commit, is_stale, message_of, operation, post
 from distillkit.hub.failure import explained_push, short
 from distillkit.hub.target import (
     Standing,
@@ -37,19 +37,14 @@ from distillkit.hub.tree import (
     remote_files,
     sealed_files,
 )
-from distillkit.spec import canonical
 
 Progress = Callable[[int, int], None]
 """Gets (bytes of the version that are safe on the Hub, bytes in all; 0 while that is unknown)."""
-TRAILER = "distillkit-push"
-"""Names the line of a commit's message that tells what was pushed."""
 ROUNDS = 30
 """Times that a commit is built anew because others committed in between."""
 UPLOAD_TRIES = 3
 """The client tries each request of an upload six times itself."""
 JITTER_S = 1.0
-STALE = (409, 412)
-"""Somebody else has committed."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +121,7 @@ def preview(folder: Path, target: Target, message: str) -> Preview:
     }
     return Preview(
         **changes,
-        message="\n\n".join(_message(message, _digest(target, local))),
+        message="\n\n".join(message_of(message, digest_of(target, local))),
         creates=standing is None,
         done=standing is not None and found.is_none,
     )
@@ -209,14 +204,15 @@ class Upload:
     def _version(self, local: Mapping[str, LocalFile], message: str) -> str:
         """The commit that holds the files, tagged; made where it is not there yet."""
         target = self.target
-        digest = _digest(target, local)
+        digest = digest_of(target, local)
         if target.tag:
             tagged = tagged_commit(target)
             if tagged is not None:
                 if not self._difference(local, tagged).is_none:
                     raise tag_taken(target, tagged)
                 return tagged
-        commit = (self._earlier(digest) if target.tag else None) or self._commit(local, message, digest)
+        commit = earlier_commit(target, digest) if target.tag else None
+        commit = commit or self._commit(local, message, digest)
         self._verify(local, commit)
         if target.tag:
             self._tag(local, commit, message)
@@ -225,23 +221,14 @@ class Upload:
     def _difference(self, local: Mapping[str, LocalFile], commit: str) -> Difference:
         return difference(local, remote_files(self.target.at(commit)))
 
-    def _earlier(self, digest: str) -> str | None:
-        """The commit of an earlier try whose answer, or whose process, was lost."""
-        target = self.target
-        log = patiently(lambda: api().list_repo_commits(target.repository, repo_type=target.kind))
-        line = f"{TRAILER}: {digest}"
-        return next(
-            (str(each.commit_id) for each in log if line in f"{each.title}\n{each.message}".splitlines()),
-            None,
-        )
-
     def _commit(self, local: Mapping[str, LocalFile], message: str, digest: str) -> str:
         """One commit that makes main the folder; every try starts from main as it is then."""
-        failures = 0
+        failures, first = 0, ""
         for attempt in range(ROUNDS):
-            if attempt and (made := self._earlier(digest)) is not None:
+            if attempt and (made := earlier_commit(self.target, digest, first)) is not None:
                 return made
             head = (look(self.target) or self._standing).head
+            first = first or head
             found = self._difference(local, head)
             if found.is_none:
                 return head
@@ -249,7 +236,7 @@ class Upload:
             for name in (*found.added, *found.changed):
                 self._send(name, local[name].path)
             try:
-                return self._post(local, found, head, _message(message, digest))
+                return post(self.target, local, found, head, message_of(message, digest))
             except errors() as error:
                 if is_stale(error):
                     time.sleep(random.uniform(0, JITTER_S * min(attempt + 1, 4)))
@@ -261,26 +248,6 @@ class Upload:
         raise MissingError(
             f"{self.target.repository}: others commit all the time ({ROUNDS} tries); run again; what was sent is safe"
         )
-
-    def _post(
-        self, local: Mapping[str, LocalFile], found: Difference, head: str, message: tuple[str, str]
-    ) -> str:
-        from huggingface_hub import CommitOperationDelete
-
-        operations = [
-            *(_operation(name, local[name]) for name in (*found.added, *found.changed)),
-            *(CommitOperationDelete(name, is_folder=False) for name in found.deleted),
-        ]
-        info = api().create_commit(
-            self.target.repository,
-            operations,
-            commit_message=message[0],
-            commit_description=message[1],
-            repo_type=self.target.kind,
-            parent_commit=head,
-            num_threads=1,
-        )
-        return str(info.oid)
 
     def _send(self, name: str, path: Path) -> None:
         """Put one file on the Hub, where it is invisible until a commit names it; small ones travel with the commit."""
@@ -294,13 +261,12 @@ class Upload:
         try:
             api().preupload_lfs_files(
                 self.target.repository,
-                [_operation(name, file)],
+                [operation(name, file)],
                 repo_type=self.target.kind,
                 num_threads=1,
             )
-        except (
-            RuntimeError
-        ) as error:  # hides what went wrong behind it, or came from the other storage's library
+        except RuntimeError as error:
+            # It hides what went wrong behind it, or comes from the library of the Hub's other storage.
             raise error.__cause__ or ConnectionError(short(error)) from None
 
     def _verify(self, local: Mapping[str, LocalFile], commit: str) -> None:
@@ -340,32 +306,3 @@ class Upload:
             tagged = tagged_commit(target)
             if tagged is None or (tagged != commit and not self._difference(local, tagged).is_none):
                 raise tag_taken(target, tagged or commit) from None
-
-
-def is_stale(error: BaseException) -> bool:
-    """Whether a commit was refused because others have committed."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return isinstance(error, HfHubHTTPError) and error.response.status_code in STALE
-
-
-def _operation(name: str, file: LocalFile) -> Any:
-    from huggingface_hub import CommitOperationAdd
-
-    operation = CommitOperationAdd(name, file.path)
-    operation.upload_info.sha256 = bytes.fromhex(
-        file.sha256
-    )  # known already: the client need not read it again
-    return operation
-
-
-def _digest(target: Target, local: Mapping[str, LocalFile]) -> str:
-    """Digest of what a push makes: the files, where they go, and under which tag."""
-    files = {name: file.sha256 for name, file in local.items()}
-    return hashlib.sha256(canonical([target.kind, target.repository, target.tag, files])).hexdigest()
-
-
-def _message(message: str, digest: str) -> tuple[str, str]:
-    """Title and description of the commit."""
-    title, _, more = message.strip().partition("\n")
-    return title, "\n\n".join(filter(None, [more.strip(), f"{TRAILER}: {digest}"]))

@@ -48,13 +48,15 @@ FUNCTION_WORDS: dict[str, str] = {
         abbiamo si se come quando dove anche più meno molto questo questa questi queste quello quella ogni
         tutto tutti tutte due tre ci ne deve può possiamo sia siano poi ora così quindi allora dunque perché
         però c'è cioè ancora volta stesso stessa solo infatti inoltre bisogna dobbiamo abbiano otteniamo
-        numero numeri uguale somma risultato essendo entrambi ottiene quadrato troviamo nostra nostro sarebbe altrimenti inoltre""",
+        numero numeri uguale somma risultato essendo entrambi ottiene quadrato troviamo nostra nostro
+        sarebbe altrimenti inoltre""",
     "pt": """os as um uma uns umas de do da dos das ou em no na nos nas por pelo pela para com sem que se
         não é são foi ser está estão mas porque como quando onde qual quais quem seu sua seus suas mais
         menos muito também cada todo todos toda todas este esta estes estas esse essa isso isto há tem temos
         deve pode podemos seja já dois duas três ambos entre até sobre então logo portanto assim agora ao
         aos à às só ainda mesmo mesma outra outro vou vamos preciso obtemos resultado número números soma
-        igual aqui nem ele ela eles elas dele dela metade basta temos vezes achar encontrar nossa nosso seria senão devemos além""",
+        igual aqui nem ele ela eles elas dele dela metade basta temos vezes achar encontrar nossa nosso
+        seria senão devemos além""",
     "nl": """de het een en van in op te is zijn waren wordt worden werd met voor aan bij uit door over naar
         om dat die dit deze er als of maar want dan ook niet geen wel nog al we wij ik je hij zij ze hun ons
         onze elk elke alle kan kunnen moet moeten zal zullen hebben heeft geldt tussen twee drie meer wat
@@ -134,3 +136,18 @@ BORROWED = frozenset(
     ).split("|")
 )
 """Pairs of neighbours that are at home in several languages."""
+
+# No sign of a language in a text of another script: formula names and keywords of programs, in lower case.
+FORMULA = frozenset(
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log exp lim max min sup inf gcd lcm mod det"
+    " deg dim ker arg sqrt frac cdot times text boxed pmod".split()
+)
+KEYWORD = frozenset(
+    "for while if else elif in is not and or do def return break try int let var new del of".split()
+)
+# Nor, by themselves, words that technical terms are made of ("two pointers", "even number").
+TERM = frozenset(
+    "one two three four first second third last times square squared side sides left right term terms number numbers"
+    " case cases odd even positive negative equal equals possible small smaller large larger increasing"
+    " decreasing".split()
+)

@@ -16,12 +16,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from distillkit.measures import alphabet, han
-from distillkit.measures.alphabet import LONG_SENTENCE, TOKEN, Segment
+from distillkit.measures import han, insert, switch
+from distillkit.measures.alphabet import TOKEN, Segment
 from distillkit.measures.base import Labels, Measure
 from distillkit.measures.detector import Detector, detect
 from distillkit.measures.lexicon import tally, word_of
 from distillkit.measures.prose import prose, without_titles
+from distillkit.measures.switch import LONG_SENTENCE
 from distillkit.text import scripts, words
 from distillkit.trace import Trace
 
@@ -50,7 +51,7 @@ _TOLD_APART = ("latin", "cyrillic", "han", "kana")
 # Letters that are not Latin nor common to all scripts, Greek ones only in words; those without Cyrillic, Han and kana.
 _RARER = re.compile(
     r"[\u0530-\u1cff\u2c00-\u2c5f\u2d00-\u2ddf\u3105-\u318f\ua000-\ua63f\ua6a0-\ua6ff\ua800-\uaaff\uabc0-\ud7ff"
-    rf"\ufb07-\ufdff\ufe70-\ufefe\uffa0-\uffdf\U00010000-\U0001afff\U0001d800-\U0001efff]|[\u0370-\u03ff\u1f00-\u1fff]{{4}}"
+    r"\ufb07-\ufdff\ufe70-\ufefe\uffa0-\uffdf\U00010000-\U0001afff\U0001d800-\U0001efff]|[\u0370-\u03ff\u1f00-\u1fff]{4}"
 )
 _NOT_LATIN = re.compile(
     "[\u0370-\u1cff\u2c00-\u2c5f\u2d00-\u2dff\u2e80-\u2fff\u3005-\u3007\u3021-\u3029\u3040-\u31ff\u3400-\ua6ff"
@@ -130,7 +131,7 @@ def read(clean: str, target: str, detector: Detector) -> Reading:
     if target != "en":
         clean = without_titles(clean)
     if own in TOKEN:
-        total, foreign = alphabet.segments(clean, own, target, detector)
+        total, foreign = switch.segments(clean, own, target, detector)
     elif own == "cjk":
         total, foreign = han.segments(clean, 0, len(clean), target)
     else:
@@ -147,7 +148,7 @@ def _others(clean: str, own: str, detector: Detector) -> Iterator[tuple[int, lis
     """Words, and foreign segments, of each script that is not that of the target."""
     for script, letter in _LETTER.items():
         if script != own and letter.search(clean):
-            yield alphabet.inserts(clean, script, detector)
+            yield insert.inserts(clean, script, detector)
     if own != "cjk" and han.CHARACTERS.search(clean):
         yield han.inserts(clean)
     for script, start, end in scripts(clean) if _RARER.search(clean) else ():

@@ -47,8 +47,9 @@ _NOT_PROSE = re.compile(
 
 _OPENER = "So|Then|But|Since|Let|We|If|By|And|Thus|Hence|Now|Because|For|In|On|To|As|From|Therefore|However|Wait|Also"
 _JOINED = "(?: (?:of|the|and|for|in|to|on|a|an))+"
+_NAME = r"[A-Z][\w']*+"
 _TITLE = re.compile(
-    rf"\b(?!(?:{_OPENER})\b)[A-Z][\w']*(?: [A-Z][\w']*){{0,3}}(?:{_JOINED}(?: [A-Z][\w']*){{1,4}}){{1,3}}"
+    rf"(?<![\w'])(?!(?:{_OPENER})\b){_NAME}(?: {_NAME}){{0,3}}(?:{_JOINED}(?: {_NAME}){{1,4}}){{1,3}}"
 )
 
 

@@ -104,26 +104,29 @@ class Publish(Stage):
 
     def run(self, job: Job) -> None:
         [source] = job.artifacts("input")
-        kind = MODEL if source.type == WEIGHTS else DATASET
-        tree = _workplace(job)
-        with self._delivery(job, kind) as delivery:
-            facts: dict[str, Any] = {
-                "name": self.title,
-                "version": self.version,
-                "kind": kind,
-                "content": source.content,
-                "made_by": publication.made_by(job.recipe, source.stage),
-            }
-            make = self._model if kind == MODEL else self._dataset
-            facts |= make(job, source, tree, delivery)
-            facts["license"] = chosen(self.license, facts)
-            facts["changelog"] = delivery.changelog(self.version, self.changelog)
-            edition = self._seal(job, tree, facts)
+        with self._delivery(job, kind_of(source)) as delivery:
+            edition = self.lay_out(job, source, delivery)
             if pushed := delivery.deliver(edition):
                 job.out.telemetry["pushed"] = asdict(pushed)
         folder = folder_name(edition)
-        tree.rename(job.out.path / folder)
+        edition.path.rename(job.out.path / folder)
         job.out.summary = {"folder": folder, "repository": self.title, "version": self.version}
+
+    def lay_out(self, job: Job, source: Artifact, delivery: Delivery) -> Edition:
+        """The folder of an artifact, sealed, in the scratch folder of the job; large files are on their way by then."""
+        tree, kind = _workplace(job), kind_of(source)
+        facts: dict[str, Any] = {
+            "name": self.title,
+            "version": self.version,
+            "kind": kind,
+            "content": source.content,
+            "made_by": publication.made_by(job.recipe, source.stage),
+        }
+        make = self._model if kind == MODEL else self._dataset
+        facts |= make(job, source, tree, delivery)
+        facts["license"] = chosen(self.license, facts)
+        facts["changelog"] = delivery.changelog(self.version, self.changelog)
+        return self._seal(job, tree, facts)
 
     def _delivery(self, job: Job, kind: str) -> AbstractContextManager[Delivery]:
         def progress(done: int, total: int) -> None:
@@ -214,6 +217,11 @@ class Publish(Stage):
         add_licences({"trainings": trainings}, self.licenses, online=self.hub is not None)
         facts["curves"] = _draw_curves(source, tree)
         return facts
+
+
+def kind_of(source: Artifact) -> str:
+    """What an artifact is published as."""
+    return MODEL if source.type == WEIGHTS else DATASET
 
 
 def _draw_curves(source: Artifact, tree: Path) -> list[str]:

@@ -154,6 +154,18 @@ def test_others_commit_on_top_before_a_lost_answer_is_missed(client, second) -> 
     assert repository.tags["v1.1.0"] == pushed.commit == client.history("dataset", NAME)[1].id
 
 
+def test_an_old_commit_is_not_taken_for_a_lost_one(client, tmp_path) -> None:
+    """Without a tag, going back to an earlier folder is a commit of its own, also where the first try fails."""
+    first, second = folders.make(tmp_path / "1"), folders.make(tmp_path / "2", folders.shards(1), "2.0.0")
+    main = Target("dataset", NAME)
+    push(first, main, "1")
+    push(second, main, "2")
+    client.faults.append(Fault(ROUTES["commit"], status=503))
+    push(first, main, "1 again")
+    assert [commit.title for commit in client.history("dataset", NAME)] == ["1 again", "2", "1"]
+    assert client.bytes_of("dataset", NAME, "main") == folders.content(first)
+
+
 def test_a_hub_that_asks_for_an_hour_is_left(client, second) -> None:
     client.faults.append(Fault(ROUTES["commit"], status=429, headers={"Retry-After": "3600"}, times=100))
     with pytest.raises(DistillkitError, match="429"):

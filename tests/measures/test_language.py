@@ -1,5 +1,7 @@
+import importlib.util
 import json
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,8 @@ from distillkit.toy.corpus import Corpus
 from distillkit.toy.problems import draw_chain
 from distillkit.trace import Trace
 
-LABELLED = [
-    json.loads(line)
-    for line in (Path(__file__).parent.parent / "data" / "language.jsonl").read_text("utf-8").splitlines()
-]
+DATA = Path(__file__).parent.parent / "data"
+LABELLED = [json.loads(line) for line in (DATA / "language.jsonl").read_text("utf-8").splitlines()]
 
 
 def trace(text: str, language: str | None = None) -> Trace:
@@ -158,7 +158,7 @@ def test_prose_blanks_what_is_no_language() -> None:
         'Use `la suma` and $x_{de}$, see https://la.es/de/la or \\(la\\); "de la suma" is n_1 in os.path.\n'
         "```\nla suma\n```\n\\begin{align}la &= de\\end{align}\n<think>so</think> f(x) «la la» don\u2019t"
     )
-    kept = "Use and , see or ; is in . so (x) don't"
+    kept = "Use and , see or ; is n_1 in os.path. so f(x) don't"
     assert " ".join(prose(text).split()) == kept
 
 
@@ -168,3 +168,90 @@ def test_prose_blanks_what_is_no_language() -> None:
 def test_a_megabyte_of_anything_ends(part: str) -> None:
     labels = measure(part * (300_000 // len(part)), detector="none")
     assert labels["mixed"] is False
+
+
+TRACES = [json.loads(line) for line in (DATA / "language_traces.jsonl").read_text("utf-8").splitlines()]
+BARS = {"open": (0.99, 0.99), "first": (0.99, 0.98), "second": (0.98, 0.97), "locked": (0.95, 0.90)}
+
+
+@pytest.mark.parametrize(("part", "bar"), BARS.items())
+def test_mixing_is_found_in_every_part(part: str, bar: tuple[float, float]) -> None:
+    """`locked` was measured once, when the rules were final."""
+    rows = [row for row in TRACES if row["part"] == part]
+    found = [measure(row["text"], row["language"])["mixed"] for row in rows]
+    right = sum(guess and row["mixed"] for guess, row in zip(found, rows, strict=True))
+    assert right / sum(found) >= bar[0]
+    assert right / sum(row["mixed"] for row in rows) >= bar[1]
+
+
+def test_foreign_segments_lie_where_they_were_planted() -> None:
+    """Of 300 open traces: each planted span is touched by a segment, and most characters of segments are planted."""
+    inside = outside = 0
+    for row in (row for row in TRACES if row["part"] == "open" and row["mixed"]):
+        segments = [(each["start"], each["end"]) for each in measure(row["text"], row["language"])["foreign"]]
+        planted = {index for start, end, _ in row["spans"] for index in range(start, end)}
+        for start, end in segments:
+            inside += len(planted.intersection(range(start, end)))
+            outside += len(set(range(start, end)) - planted)
+    assert inside > 9 * outside
+
+
+def test_the_labelled_set_is_what_its_script_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = DATA.parent.parent / "scripts" / "make_language_set.py"
+    spec = importlib.util.spec_from_file_location("make_language_set", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "make_language_set", module)
+    spec.loader.exec_module(module)
+    for source in DATA.glob("language_sentences*.txt"):
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    monkeypatch.setattr(module, "DATA", tmp_path)
+    module.main()
+    assert (tmp_path / "language_traces.jsonl").read_bytes() == (DATA / "language_traces.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("target", "text", "foreign"),
+    [
+        ("ru", "Пусть x равно 3. Отже, сума дорівнює 12. Проверим это.", ["uk"]),
+        ("uk", "Отже, сума дорівнює 12. Итак, ответ верный, и мы закончили.", ["ru"]),
+        ("ja", "答えは12です。所以面积是12。次に進みます。", ["zh"]),
+        ("zh", "所以和是偶数。したがって、合計は偶数です。答案是五。", ["ja"]),
+        ("ja", "証明終了。実数解なし。以上、計算完了。", []),
+        ("en", "We have 3 cases. Dễ thấy rằng x lớn hơn y. So 2.", ["vi"]),
+        ("en", "We have 3 cases. Üçüncü durumda cevap bulunamaz. So 2.", ["tr"]),
+        ("zh", "用 two pointers 和 hash map，再算 n mod 7。", []),
+        ("zh", "首先 we compute 面积，然后得到答案。", ["en"]),
+        ("de", "Der Film The Lord of the Rings dauert 24 Minuten.", []),
+        ("en", "A van of Ludwig van Beethoven costs $5 in Rio de Janeiro and $7 elsewhere.", []),
+        ("en", "It costs $5. 因此我们需要十元。 The rest costs $7.", ["zh"]),
+        ("en", "Zu Chongzhi (祖冲之) knew Chebyshev (Чебышёв) not at all.", []),
+        ("en", "th\u200be su\u200bm of \u200fall\u200e this, do\u200bnc la som\u200bme est paire", ["fr"]),
+        ("ar", "\u202bالمجموع هو 12\u202c \u200fوهذا صحيح", []),
+        ("en", "\ud800\udfff so \ud83d this is all", []),
+        ("en", "\u200b\u200f\ufeff", []),
+    ],
+)
+def test_what_is_told_apart(target: str, text: str, foreign: list[str]) -> None:
+    assert [segment["language"] for segment in measure(text, target)["foreign"]] == foreign
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "de la ",
+        "la suma de los ",
+        "we 我们 then ",
+        "合計は偶数 ",
+        "A'",
+        "\u201c",
+        "f(x",
+        "x.y",
+        "{a",
+        "The of A ",
+    ],
+)
+def test_a_long_row_has_few_segments_per_character(part: str) -> None:
+    """200,000 characters: what is not linear would not end within the suite's time limit."""
+    labels = measure(part * (200_000 // len(part)), detector="none")
+    assert 0 <= labels["share"] <= 1
