@@ -104,17 +104,17 @@ class Artifact:
         import pyarrow.parquet as pq
 
         # not read_table, which imports pyarrow.dataset and pandas: half a second per process
-        return pq.ParquetFile(self._checked(shard, table)).read(columns=columns)
+        return pq.ParquetFile(self.checked(shard, table)).read(columns=columns)
 
     def stream(self, shard: int, table: str = "rows", columns: Sequence[str] | None = None) -> Iterator[Row]:
         """The rows of one shard by ascending id, a row group in memory at a time; raises what `read` raises."""
         import pyarrow.parquet as pq
 
-        with pq.ParquetFile(self._checked(shard, table)) as file:
+        with pq.ParquetFile(self.checked(shard, table)) as file:
             for batch in file.iter_batches(STREAMED_ROWS, columns=columns):
                 yield from batch.to_pylist()
 
-    def _checked(self, shard: int, table: str) -> Path:
+    def checked(self, shard: int, table: str) -> Path:
         """A shard's file whose bytes are those that were sealed."""
         entry = self.manifest.tables[table][shard]
         file = self.path / entry.file
@@ -134,7 +134,7 @@ class Artifact:
         for entry in self.manifest.tables.get(table, [])[:1]:
             try:
                 return pq.read_schema(self.path / entry.file)
-            except (pa.ArrowException, OSError):
+            except (pa.ArrowException, OSError, ValueError):
                 raise self.corrupt(entry.file, "has other bytes than were sealed") from None
         return pa.schema([])
 

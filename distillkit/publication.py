@@ -258,10 +258,10 @@ def _benchmark(named: Any) -> str:
 
 
 PICKS = (
+    ("max_tokens", "at most {:,} tokens", "too_long"),
     ("pass_rate", "share of the problem's traces that are right within {0[0]:g} to {0[1]:g}", "pass_rate"),
     ("unique", "one per cluster of near duplicates", "duplicate"),
     ("per_problem", "at most {} per problem", "over_per_problem"),
-    ("max_tokens", "at most {:,} tokens", "too_long"),
     ("balance", "no {0[by]} outweighs the others", "over_quota"),
     ("limit", "at most {:,} in all, drawn at random", "over_limit"),
     ("total_tokens", "at most {:,} tokens in all, drawn at random", "over_tokens"),

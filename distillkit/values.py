@@ -1,7 +1,7 @@
 """The values of some fields of a view, read by column: what a rule or a choice needs, and nothing else.
 
 A threshold has to move in seconds, and the text is hundreds of times what its labels are. So only the named columns
-are read; their bytes are checked page by page (Parquet's checksums), not by the digest of the whole file.
+are read, and of a large file their bytes are checked page by page (Parquet's checksums), not by the whole's digest.
 """
 
 import json
@@ -15,6 +15,8 @@ from distillkit.trace import JSON_COLUMNS
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SMALL_BYTES = 32 * 2**20
+"""Up to this size a file is checked whole: labels mostly are, text is not."""
 Keys = tuple[str, ...]
 """Where a value lies in a JSON column, from its top on; empty for the whole."""
 
@@ -108,6 +110,8 @@ def narrow(artifact: Artifact, shard: int, columns: list[str], table: str = "row
     import pyarrow.parquet as pq
 
     entry = artifact.manifest.tables[table][shard]
+    if entry.bytes <= SMALL_BYTES:
+        artifact.checked(shard, table)
     try:
         with pq.ParquetFile(artifact.path / entry.file, page_checksum_verification=True) as file:
             return file.read(columns=columns)

@@ -110,7 +110,8 @@ def rates(rows: Iterable[Row]) -> tuple[int, int, int, int]:
 def print_quality(rows: list[Row]) -> None:
     print(f"\n{'part':<12} {'rows':>5} {'mixed':>6} {'P':>6} {'R':>6} {'F1':>6} {'languages exact':>16}")
     parts = [
-        (part, [row for row in rows if row["part"] == part]) for part in ("open", "first", "second", "locked")
+        (part, [row for row in rows if row["part"] == part])
+        for part in ("open", "first", "second", "third", "locked")
     ]
     locked = parts[-1][1]
     parts += [

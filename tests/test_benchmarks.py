@@ -34,7 +34,7 @@ def test_those_that_the_docs_name_are_there() -> None:
 def test_each_is_a_problems_stage(name: str) -> None:
     found = benchmarks.named(name)
     assert parse_reference(found.hub, "dataset").revision == "main"  # the lock says which commit
-    fields = found.model_dump(exclude={"gated"}, exclude_none=True)
+    fields = found.model_dump(exclude_none=True)
     stage = Problems(name=name, split="heldout", **fields)
     assert stage.columns.prompt and stage.columns.reference
 
@@ -42,7 +42,7 @@ def test_each_is_a_problems_stage(name: str) -> None:
 def test_content_is_that_of_the_prompts() -> None:
     one = benchmarks.named("aime24")
     assert one.content("a" * 40) != one.content("b" * 40)
-    assert one.content("a" * 40) == one.model_copy(update={"domain": "x", "gated": True}).content("a" * 40)
+    assert one.content("a" * 40) == one.model_copy(update={"domain": "x"}).content("a" * 40)
     with pytest.raises(KeyError):
         benchmarks.named("aime1924")
 

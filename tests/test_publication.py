@@ -15,6 +15,7 @@ from distillkit.publication import (
     MODEL,
     Portrait,
     conditions,
+    decontamination,
     lineage,
     made_by,
     named_teachers,
@@ -130,6 +131,7 @@ def test_conditions_are_the_rules_in_words(world: Any) -> None:
     assert conditions(lineage(world.store, world.artifacts["chosen"], DATA)) == [
         {"stage": "right", "condition": "score at least 1", "reason": "wrong"},
         {"stage": "right", "condition": "measures.language.share at least 1", "reason": "mixed_language"},
+        {"stage": "right", "condition": "completion_tokens at most 12", "reason": "long"},
         {"stage": "chosen", "condition": "one per cluster of near duplicates", "reason": "duplicate"},
         {"stage": "chosen", "condition": "at most 2 per problem", "reason": "over_per_problem"},
     ]
@@ -144,14 +146,17 @@ def test_every_kind_of_rule_has_words(world: Any) -> None:
         {"preset": "r1_readable", "field": "", "is": [], "is_not": [], "reason": ""},
     ]
     strict = seal(world, "strict", "filter", "selection", {"input": []}, {"rules": rules})
-    few = seal(world, "few", "select", "selection", {"input": []}, {"pass_rate": [0.25, 0.75], "limit": 1200})
+    declared = {"pass_rate": [0.25, 0.75], "limit": 1200, "balance": {"by": "domain"}, "max_tokens": 9000}
+    few = seal(world, "few", "select", "selection", {"input": []}, declared)
     assert [(each["condition"], each["reason"]) for each in conditions([strict, few])] == [
         ("score at least 0.5 and at most 1", "a"),
         ("finish_reason is stop or unknown", "b"),
         ("leak is null", "c"),
         ("domain is not code", "d"),
         ("preset r1_readable", "several"),
+        ("at most 9,000 tokens", "too_long"),
         ("share of the problem's traces that are right within 0.25 to 0.75", "pass_rate"),
+        ("no domain outweighs the others", "over_quota"),
         ("at most 1,200 in all, drawn at random", "over_limit"),
     ]
 
@@ -268,3 +273,13 @@ def test_teachers_that_only_rows_name_are_named_once() -> None:
     known = [{"name": "org/teacher@v1"}]
     [found] = named_teachers(["org/teacher", "org/other"], known)
     assert found == {"name": "org/other", "revision": "", "stage": "", "sampling": {}, "trainings": []}
+
+
+def test_what_was_searched_for_is_told_by_name(world: Any) -> None:
+    against = ["aime24", {"file": "data/mine.jsonl", "columns": {}}]
+    leaks = seal(
+        world, "leaks", "decontaminate", "labels", {"input": []}, {"against": against, "on": "prompt"}
+    )
+    [found] = decontamination([world.artifacts["problems"], leaks])
+    assert (found["stage"], found["against"], found["on"]) == ("leaks", ["aime24", "mine.jsonl"], "prompt")
+    assert found["found"] == {}

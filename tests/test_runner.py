@@ -46,7 +46,7 @@ def test_a_moved_threshold_that_keeps_the_same_rows_rebuilds_nothing_after_it(ra
 
 
 def test_a_threshold_that_keeps_other_rows_rebuilds_what_reads_them(ran: Path) -> None:
-    recipe = curation(ran, ("share, min: 0.9", "share, min: 0.0"))
+    recipe = curation(ran, (FILTER, FILTER.replace("1.0", "0.0")))
     assert made(run(recipe, ran / "store")) == ["kept", "chosen", "dataset"]
 
 

@@ -28,8 +28,6 @@ class Benchmark(Strict):
     """`prompt` and `reference`: dotted paths of the columns."""
     reference_pattern: str | None = None
     domain: str = "math"
-    gated: bool = False
-    """Whether its terms have to be accepted on the Hub, and HF_TOKEN set."""
 
     def content(self, commit: str) -> str:
         """64 hex digits over what decides its prompts at a commit."""

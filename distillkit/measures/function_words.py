@@ -28,7 +28,7 @@ FUNCTION_WORDS: dict[str, str] = {
         doit faut leur leurs notre son sa ses mon ma je tu donc alors puis car qu'il qu'on c'est n'est
         d'où l'on s'il j'ai qu'une qu'un d'un d'une obtient obtenons cela ceci celui celle ainsi encore
         fois très avons avez suis vais fait donne nombre égal égale égaux droite côté supposons posons
-        montrer trouver calculons remarque nos votre vos sinon serait étaient dès lors parmi""",
+        montrer trouver calculons remarque nos votre vos sinon serait étaient dès lors parmi depuis vers chez jusque""",
     "de": """der die das den dem des ein eine einen einem einer eines und oder aber nicht ist sind war wird
         werden wurde hat haben sein mit von zu zum zur im in am an auf aus bei für durch über unter nach vor
         wenn dann also da dass weil damit wie was wer wir ich er sie es man ihr uns unser sich nur noch
@@ -108,12 +108,12 @@ MARKERS: dict[str, str] = {
 
 LETTERS: dict[str, str] = {
     "vi": "[áàãâéèêíìóòôõúùýăđơưạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ]",
-    "tr": "[ğışöü]|[iuü]yor|[ei]miz$",
+    "tr": "[ğışçöü]|[iuü]yor|[ei]miz$",
     "de": "[äöüß]|keit$",
-    "es": "[ñáíóú]|ción$|ciones$|[aei]mos$",
-    "pt": "[ãõáíóúâêô]|ção$|ções$|[aei]mos$",
-    "it": "[àèìòù]$|zione$|zioni$|iamo$",
-    "fr": "[œèêûîâ]|é(es?|s)?$|ément$|eaux$",
+    "es": "[ñáéíóú]|ción$|ciones$|[aei]mos$",
+    "pt": "[ãõáéíóúâêôç]|ção$|ções$|[aei]mos$",
+    "it": "[àèéìòù]$|zione$|zioni$|iamo$",
+    "fr": "[œéèêûîâôçëï]|eaux$",
     "nl": "^ij|[lr]ijk|heid$",
     "ru": "[ыэъё]|ние$|т[ь]?ся$",
     "uk": "[іїєґ]|тися$|ння$",

@@ -23,11 +23,13 @@ _TURN_STARTS = frozenset("#*QPEHUI")
 _TOKEN = re.compile(
     r"<(?:\|(?:im_start|im_end|endoftext|eot_id|start_header_id)\||\uff5c(?:User|Assistant)\uff5c)>"
 )
-_BEHIND = re.compile(r"[\s$.)\]}*]|\\[)\]]|</answer>")
+_BEHIND = re.compile(r"(?:[\s$.)\]}*]|\\[)\]]|</answer>)*+")
 """What closes a formula, a sentence or a tag behind an answer."""
-_OPEN_END = re.compile(
-    r"(?:[,;+\-*/=<>(\[{\\&^_:]|\b(?:the|of|and|a|an|to|is|we|in|that|for|by|with|or|as))\Z"
-)
+_OPEN_SIGNS = tuple(",;+-*/=<([{\\&^_:")
+_RULES = ("**", "--", "__", "==")
+"""Marks of markdown end a text."""
+_OPEN_WORDS = frozenset("the of and a an to is we in that for by with or as".split())
+"""What a text does not end on, unless it was cut."""
 
 
 class Structure(Measure):
@@ -65,9 +67,9 @@ class Structure(Measure):
             "different_answers": len({box.value for box in boxes}),
             "reasoning_answers": len(inside),
             "settled_at": _settled(inside, final, len(trace.reasoning)),
-            "after_answer": len(_BEHIND.sub("", response[boxes[0].end :])) if boxes else 0,
+            "after_answer": _length_behind(response, boxes[0].end) if boxes else 0,
             "turns": _turns(trace),
-            "open_end": _OPEN_END.search(trace.completion[-200:].rstrip()) is not None,
+            "open_end": _is_open(trace.completion),
             "leaked": _leaked(trace, final),
         }
 
@@ -84,9 +86,21 @@ def _form(completion: str) -> Form:
     return "closed" if start < completion.find(END_THINK) and not completion[:start].strip() else "repeated"
 
 
+def _is_open(completion: str) -> bool:
+    last = completion[-50:].split()[-1:]
+    if not last or last[0].endswith(_RULES):
+        return False
+    return last[0].endswith(_OPEN_SIGNS) or last[0] in _OPEN_WORDS
+
+
 def _settled(inside: tuple[Stated, ...], final: str | None, length: int) -> float | None:
     value = plain(final) if final is not None else None
     return next((round(each.start / length, 4) for each in inside if each.value == value), None)
+
+
+def _length_behind(response: str, end: int) -> int:
+    closed = _BEHIND.match(response, end)
+    return len(response[closed.end() if closed else end :].rstrip())
 
 
 def _turns(trace: Trace) -> int:

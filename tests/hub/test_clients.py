@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -48,13 +49,13 @@ assert tokens[0].chat_template == tokens[1].chat_template
 """
 
 
-def run(hub, home: Path, code: str, *arguments: str) -> str:
+def run(hub, home: Path, code: str, *arguments: str, **env: str) -> str:
     """Output of a program whose Hub is `hub`, in an interpreter of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env=kept | settings,
+        env=kept | settings | env,
         cwd=home,
         capture_output=True,
         text=True,
@@ -114,8 +115,21 @@ def test_a_snapshot_is_the_folder(client, pushed, tmp_path) -> None:
     assert found == folders.content(pushed)
 
 
-@pytest.mark.slow
-def test_transformers_reads_the_same_weights(client, tmp_path) -> None:
+VLLM_LOAD = """
+import hashlib, json, sys
+from vllm import LLM, SamplingParams
+name, revision = sys.argv[1], (sys.argv[2:] or [None])[0]
+model = LLM(name, revision=revision, dtype="float32", max_model_len=128, max_num_seqs=2, enforce_eager=True,
+    gpu_memory_utilization=0.1, disable_log_stats=True)
+[answer] = model.generate(["1 + 1"], SamplingParams(temperature=0, max_tokens=16))
+def digest(weights):
+    return {n: hashlib.sha256(w.detach().numpy().tobytes()).hexdigest() for n, w in weights.named_parameters()}
+print(json.dumps([list(answer.outputs[0].token_ids), model.apply_model(digest)]))
+"""
+
+
+def push_student(client, tmp_path) -> Path:
+    """The packaged toy weights as version 1.0.0 on the Hub; returns their folder."""
     from distillkit import toy
     from distillkit.hub import Target, push
 
@@ -126,7 +140,31 @@ def test_transformers_reads_the_same_weights(client, tmp_path) -> None:
     push(folder, Target("model", MODEL, tag="v1.0.0"), "1")
     assert client.bytes_of("model", MODEL, "v1.0.0") == folders.content(folder)
     client.redirects = True
-    run(client, tmp_path, MODEL_LOAD, str(folder))
+    return folder
+
+
+@pytest.mark.slow
+def test_transformers_reads_the_same_weights(client, tmp_path) -> None:
+    run(client, tmp_path, MODEL_LOAD, str(push_student(client, tmp_path)))
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
+def test_vllm_reads_the_same_weights(client, tmp_path) -> None:
+    """Parameter by parameter, and greedy answers."""
+    settings = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+    }
+    folder = push_student(client, tmp_path)
+    there, here = (
+        json.loads(run(client, tmp_path, VLLM_LOAD, *named, **settings).splitlines()[-1])
+        for named in ((MODEL, "v1.0.0"), (str(folder),))
+    )
+    assert there == here
+    assert len(there[0]) > 0 and len(there[1][0]) > 5
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_to_say_the_problem_again_at_the_start_is_no_turn() -> None:
     ("end", "is_open"),
     [
         *((end, True) for end in ("we get x =", "and so the", "f(", "\\frac{1}{", "\\\\")),
-        *((end, False) for end in ("= 5", "It is so.", "\\]", "```", "")),
+        *((end, False) for end in ("= 5", "It is so.", "\\]", "```", "", "</answer>", "**42**", "---")),
     ],
 )
 def test_a_text_that_breaks_off(end: str, is_open: bool) -> None:
