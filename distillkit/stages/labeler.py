@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from xxhash import xxh3_128
 
 from distillkit.artifact import STREAMED_ROWS, Counts, Row, problem_in
-from distillkit.durable import link_or_copy, write_text
+from distillkit.durable import link_or_copy
 from distillkit.executor import Inline
 from distillkit.reader import BATCH_CHARACTERS, View
 from distillkit.shard import is_intact
@@ -129,12 +130,12 @@ class Entry:
         return Kept(json.loads(self.problems.read_text("utf-8")), _rows(self.file))
 
     def keep(self, shard: Path, states: dict[str, str]) -> None:
-        """Keep a labelled shard."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.file.with_suffix(f".{shard.stem}.part")
+        """Keep a labelled shard; shards of equal content, and other runs, may do so at the same time."""
+        temporary = self.file.with_name(f".{token_hex(8)}.part")
         link_or_copy(shard, temporary)
         temporary.replace(self.file)
-        write_text(self.problems, json.dumps(states))
+        temporary.unlink(missing_ok=True)  # it is still there where both are the same file
+        _write(self.problems, json.dumps(states))
 
 
 class Kept:
@@ -160,6 +161,14 @@ class Kept:
 NONE_KEPT = Kept({}, iter(()))
 
 
+def _write(path: Path, text: str) -> None:
+    """Write a note of the cache, whoever else does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{token_hex(8)}.part")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(path)
+
+
 def _rows(file: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
@@ -177,7 +186,7 @@ def label_shard(task: ShardTask) -> None:
         if not work.lasting:
             return
         entry.keep(task.out.path / written.file, work.states)
-    write_text(task.last, str(entry.file.relative_to(task.cache)))
+    _write(task.last, str(entry.file.relative_to(task.cache)))
 
 
 class _Work:
