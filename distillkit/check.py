@@ -25,6 +25,7 @@ from distillkit.sampling.jury import judge_of
 from distillkit.stages import AnyStage
 from distillkit.stages.base import PROBLEMS, Job
 from distillkit.stages.grpo import Grpo
+from distillkit.stages.measure import MeasureStage
 from distillkit.stages.problems import Problems
 from distillkit.stages.sample import Sample
 from distillkit.stages.sft import Sft
@@ -145,7 +146,7 @@ def check_online(recipe: Recipe, path: Path, finding: Finding) -> None:
 def check_data(recipe: Recipe, path: Path, store: Path, finding: Finding, *, trust: bool = False) -> None:
     """Make the problems (they stay in the store) and try every gold on the verifier of its domain.
 
-    With `trust` graders of the recipe's author are tried on one row too.
+    With `trust` graders and measures of the recipe's author are tried on one row too.
 
     A gold that cannot be graded is a warning with its number; none that can is an error.
     """
@@ -157,7 +158,19 @@ def check_data(recipe: Recipe, path: Path, store: Path, finding: Finding, *, tru
         request = run.request(step, inputs)
         artifact = run.store.find(step.stage.kind, request) or run.build(step, inputs, request)
         run.done[step.name] = artifact
-        _try_golds(step.name, artifact, recipe.verifiers, finding, trust=trust)
+        if recipe.verifiers:
+            _try_golds(step.name, artifact, recipe.verifiers, finding, trust=trust)
+    for stage in recipe.stages if trust else []:
+        if isinstance(stage, MeasureStage):
+            with placed(stage.name):
+                stage.probe(trial(_first_problem(run)))
+
+
+def _first_problem(run: Run) -> Problem:
+    """A problem of the recipe, or any where it makes none."""
+    rows = (row for artifact in run.done.values() for row in artifact.rows())
+    row = next(rows, None)
+    return problem_of(row) if row else Problem([{"role": "user", "content": "What is 1 + 1?"}], "2")
 
 
 def _try_golds(

@@ -74,7 +74,7 @@ def pack(
 
 def _edition(store: Path, what: str, repository: str, visibility: str, version: str | None) -> Edition:
     folder = Path(what)
-    if folder.is_dir() and folder.parent.resolve() != (store / "artifacts").resolve():
+    if folder.is_dir() and folder.resolve().parent != (store / "artifacts").resolve():
         return Edition.open(folder)
     artifact = find_artifact(Store(store), what)
     recipe = _recipe_of(store, artifact, what)

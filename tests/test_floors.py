@@ -17,6 +17,7 @@ FLOORS = [
     ["stages"],
     ["training", "toy"],
     [
+        "portrait",
         "publication",
         "report",
         "version",

@@ -236,7 +236,10 @@ def test_the_run_shows_its_ablation(ran: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--rules", "--set", "kept.rules.nope.min=0"], "no rule nope; name one by its reason (leaked, wrong"),
+        (
+            ["--rules", "--set", "kept.rules.nope.min=0"],
+            "no rule nope; name one by its reason (leaked, wrong",
+        ),
         (["--rules", "--set", "kept.rules.9.min=0"], "no rule 9"),
         (["--rules", "--set", "kept.rules.wrong.min=x"], "should be a valid number"),
         (["--rules", "--set", "kept.rules.wrong.mix=0"], "did you mean min?"),

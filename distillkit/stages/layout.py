@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillkit.artifact import Artifact, Row, Shard
 from distillkit.durable import write_text
-from distillkit.publication import Portrait
+from distillkit.portrait import Portrait
 from distillkit.reader import View
 from distillkit.shard import read_entry, write_shard
 from distillkit.spec import canonical

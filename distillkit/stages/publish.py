@@ -22,7 +22,8 @@ from distillkit.edition import DATASET, MODEL, Edition, Shelf, folder_name, seal
 from distillkit.errors import StageError
 from distillkit.hub.target import Target, check_push
 from distillkit.licence import add_licences, chosen
-from distillkit.publication import Portrait, lineage, row_funnel, selections
+from distillkit.portrait import Portrait
+from distillkit.publication import lineage, row_funnel, selections
 from distillkit.reader import View
 from distillkit.report import card, plots
 from distillkit.report.material import curves_of, points
