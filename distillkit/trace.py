@@ -42,6 +42,9 @@ REASONS: dict[str, float | None] = {
 whose traces do not agree on an answer either.
 """
 
+IMPORTED = "imported/"
+"""What the names of verdicts that somebody else gave begin with."""
+
 BLAMELESS = frozenset({"failed", "no_majority"})
 """Reasons without a score that neither the references nor the verifier are to blame for."""
 

@@ -14,7 +14,21 @@ from inprocess import curation, distillkit
 from distillkit import __version__
 from distillkit.cli import cli
 
-VERBS = {"run", "check", "plan", "show", "report", "diff", "push", "pull", "ls", "gc", "init", "schema", "apply"}
+VERBS = {
+    "run",
+    "check",
+    "plan",
+    "show",
+    "report",
+    "diff",
+    "push",
+    "pull",
+    "ls",
+    "gc",
+    "init",
+    "schema",
+    "apply",
+}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,19 @@ PACKAGE = Path(distillkit.__file__).parent
 # Highest first; within a floor a module may import what stands to its right.
 FLOORS = [
     ["__main__", "cli"],
-    ["session", "release", "live", "plan", "check", "apply", "recount", "housekeeping", "runner", "launch", "child"],
+    [
+        "session",
+        "release",
+        "live",
+        "plan",
+        "check",
+        "apply",
+        "recount",
+        "housekeeping",
+        "runner",
+        "launch",
+        "child",
+    ],
     ["wiring", "recipe", "mistake", "document", "lock", "shipped"],
     ["stages"],
     ["training", "toy"],
@@ -60,7 +72,7 @@ FLOORS = [
         "worker",
     ],
     ["trace", "stats", "interval", "spec"],
-    ["text", "errors", "wordhash"],
+    ["shingles", "text", "errors", "wordhash"],
 ]
 COMPONENTS = ["stages", "verifiers", "measures", "engines"]
 SHARED = {"__init__", "base", "stream"}

@@ -17,8 +17,7 @@ from distillkit.reader import BATCH_CHARACTERS
 from distillkit.spec import EXECUTION, canonical, identity
 from distillkit.stages.base import Job
 from distillkit.stages.labeler import Given, Labeler
-from distillkit.stages.trace_row import IMPORTED
-from distillkit.trace import BLAMELESS, Trace, Verdict
+from distillkit.trace import BLAMELESS, IMPORTED, Trace, Verdict
 from distillkit.verifiers import AnyVerifier
 from distillkit.verifiers.base import learned_by
 

@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import command
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from hubserver import TOKEN, Account, Fault, HubServer
+from runs import command
 
 TRACES, STUDENT = "alice/show-traces", "alice/show-student"
 MADE = """

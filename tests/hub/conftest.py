@@ -1,6 +1,5 @@
 """A Hub of one's own for each test, and the real client in this process talking to it."""
 
-import sys
 import time
 from collections.abc import Iterator
 from importlib import import_module
@@ -8,9 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
 from hubserver import TOKEN, Account, HubServer
 
 

@@ -67,7 +67,8 @@ class HubServer:
         self._servers = [_Listener(("127.0.0.1", 0), Handler) for _ in range(2)]
         front, storage = (each.server_port for each in self._servers)
         self.url = f"http://127.0.0.1:{front}"
-        self.storage_url = f"http://localhost:{storage}"  # by another name: a client follows redirects of the same
+        # Another name for another origin: clients follow redirects to the same host by themselves.
+        self.storage_url = f"http://localhost:{storage}"
 
     def repository(self, kind: str, name: str, *, private: bool = False) -> Repository:
         """A repository; made as the Hub makes it, with one commit, where it is not there."""

@@ -15,9 +15,9 @@ from distillkit.artifact import Artifact, Manifest, content_of
 from distillkit.errors import MissingError
 from distillkit.executor import Processes
 from distillkit.spec import digest, identity
-from distillkit.stages import bands, dedup, match, signature, sketch
+from distillkit.stages import dedup
 from distillkit.stages.base import LABELS, TRACES, Input, Job, write_shards
-from distillkit.stages.dedup import Dedup
+from distillkit.stages.dedup import Dedup, bands, match, signature, sketch
 from distillkit.store import Store
 from distillkit.trace import Trace, to_row, trace_schema
 
@@ -331,7 +331,7 @@ class TestSketches:
         assert before < sum(signed) < 2 * before
 
 
-POINTS = [("sketch", 2), ("contest", 5), ("spill", 1), ("confirm", 0), ("label", 3)]
+POINTS = [("sketch_shard", 2), ("contest", 5), ("spill", 1), ("confirm", 0), ("label", 3)]
 
 
 def die_at(folder: str, part: str, after: int) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hubserver import HubServer
 from hypothesis import given
 from hypothesis import strategies as st
+from inprocess import distillkit
 from pydantic import ValidationError
 
 from distillkit import shuffle
@@ -23,17 +25,12 @@ from distillkit.executor import Processes
 from distillkit.spec import files_of, identity
 from distillkit.stages import traces as module
 from distillkit.stages.base import Job
-from distillkit.stages.trace_row import verdicts_of
 from distillkit.stages.traces import Traces
-from distillkit.stages.turns import Unfit
+from distillkit.stages.traces.row import verdicts_of
+from distillkit.stages.traces.turns import Unfit
 from distillkit.store import Store
 from distillkit.trace import Trace, trace_of
 from distillkit.training.examples import answer_of
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from hubserver import HubServer
-from inprocess import distillkit
 
 PLAIN = {"prompt": "2 + 2?", "completion": "<think>\ntwo and two\n</think>\n\n\\boxed{4}", "reference": "4"}
 
@@ -298,7 +295,7 @@ class TestHub:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-sys.path[:0] = [sys.argv[1], sys.argv[1] + "/..", sys.argv[1] + "/../e2e"]
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/../..", sys.argv[1] + "/../../e2e"]
 from distillkit.stages import traces as module
 from test_traces import made
 
@@ -691,7 +688,7 @@ def test_workers_files_and_their_order_decide_nothing(tmp_path: Path) -> None:
 PEAK = """
 import sys
 from pathlib import Path
-sys.path[:0] = [sys.argv[1], sys.argv[1] + "/..", sys.argv[1] + "/../e2e"]
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/../..", sys.argv[1] + "/../../e2e"]
 from test_traces import made
 made(Path(sys.argv[2]), file=sys.argv[3])
 status = Path("/proc/self/status").read_text()  # what getrusage says is of the parent too

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from distillkit.stages.bands import Rows
-    from distillkit.stages.shingles import Shingles
+    from distillkit.shingles import Shingles
+    from distillkit.stages.dedup.bands import Rows
 
     Tokens: TypeAlias = NDArray[np.uint32]
     """Halves of shingles: two that are equal by chance propose a pair too many."""

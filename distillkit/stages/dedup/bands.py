@@ -17,16 +17,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from distillkit.stages.arrays import load_array, save_array
-from distillkit.stages.clusters import components
-from distillkit.stages.signature import PERMUTATIONS, band_rows
+from distillkit.stages.dedup.arrays import load_array, save_array
+from distillkit.stages.dedup.partition import components
+from distillkit.stages.dedup.signature import PERMUTATIONS, band_rows
 from distillkit.wordhash import mixed
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from distillkit.stages.signature import Signature
+    from distillkit.stages.dedup.signature import Signature
 
     Rows: TypeAlias = NDArray[np.int64]
     Keys: TypeAlias = NDArray[np.uint64]

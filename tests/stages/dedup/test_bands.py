@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillkit.stages import bands
-from distillkit.stages.arrays import load_array, save_array
-from distillkit.stages.bands import Bucket, Corpus, contest, in_bands, spread
-from distillkit.stages.signature import PERMUTATIONS
+from distillkit.stages.dedup import bands
+from distillkit.stages.dedup.arrays import load_array, save_array
+from distillkit.stages.dedup.bands import Bucket, Corpus, contest, in_bands, spread
+from distillkit.stages.dedup.signature import PERMUTATIONS
 
 KEYS = st.lists(st.integers(0, 5), max_size=40)
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillkit.stages import shingles as module
-from distillkit.stages.shingles import WORDS, jaccard, runs, shingles
+from distillkit import shingles as module
+from distillkit.shingles import WORDS, jaccard, runs, shingles
 
 
 def plain(text: str) -> set[tuple[str, ...]]:

@@ -21,11 +21,11 @@ from distillkit.shuffle import PARTS, Shuffled, Spill, facts_of
 from distillkit.spec import SourceFile, digest, files_of, seed_of
 from distillkit.stages.base import TRACES, Job, Stage
 from distillkit.stages.intake import Tally
-from distillkit.stages.presets import PLAIN, PRESETS, Preset, PresetName
 from distillkit.stages.source import BLOCK_ROWS, Found, Function, reader_of
-from distillkit.stages.trace_columns import TraceColumns
-from distillkit.stages.trace_row import TraceReader
-from distillkit.stages.trace_shard import TraceShard, body_of, write_trace_shard
+from distillkit.stages.traces.columns import TraceColumns
+from distillkit.stages.traces.preset import PLAIN, PRESETS, Preset, PresetName
+from distillkit.stages.traces.row import TraceReader
+from distillkit.stages.traces.shard import TraceShard, body_of, write_trace_shard
 from distillkit.trace import Trace
 
 SOURCES = ("file", "hub", "python")

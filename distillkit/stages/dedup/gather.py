@@ -15,19 +15,19 @@ from xxhash import xxh3_64_intdigest
 from distillkit.artifact import problem_in
 from distillkit.durable import disk_error, write_parquet
 from distillkit.errors import StageError
-from distillkit.stages.arrays import load_array, save_array
-from distillkit.stages.bands import Bucket, Corpus
-from distillkit.stages.shingles import shingles
-from distillkit.stages.signature import PERMUTATIONS
-from distillkit.stages.sketch import NOTHING, Sketches, SketchTask, Texts, load
+from distillkit.shingles import shingles
+from distillkit.stages.dedup.arrays import load_array, save_array
+from distillkit.stages.dedup.bands import Bucket, Corpus
+from distillkit.stages.dedup.signature import PERMUTATIONS
+from distillkit.stages.dedup.sketch import NOTHING, Sketches, SketchTask, Texts, load
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from distillkit.stages.bands import Rows
-    from distillkit.stages.signature import Signature
+    from distillkit.stages.dedup.bands import Rows
+    from distillkit.stages.dedup.signature import Signature
 
 
 def units_file(corpus: Corpus, shard: int) -> Path:

@@ -13,13 +13,13 @@ from pydantic import Field, model_validator
 
 from distillkit.artifact import Row
 from distillkit.executor import Inline
-from distillkit.stages.arrays import load_array
-from distillkit.stages.bands import Bucket, Corpus, contest, in_bands, spread
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Job, Stage, Wire
-from distillkit.stages.gather import SpillTask, gather, heads_file, loaded, spill, units_file
-from distillkit.stages.match import confirm
-from distillkit.stages.signature import Library, require
-from distillkit.stages.sketch import Part, SketchTask, Texts, sketch
+from distillkit.stages.dedup.arrays import load_array
+from distillkit.stages.dedup.bands import Bucket, Corpus, contest, in_bands, spread
+from distillkit.stages.dedup.gather import SpillTask, gather, heads_file, loaded, spill, units_file
+from distillkit.stages.dedup.match import confirm
+from distillkit.stages.dedup.signature import Library, require
+from distillkit.stages.dedup.sketch import Part, SketchTask, Texts, sketch_shard
 from distillkit.store import Writer
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Dedup(Stage):
         texts = [Texts(view, shard, self.on) for shard in range(view.shards)]
         sketches = [SketchTask(each, self.minhash, job.store.root / "labels") for each in texts]
         steps = _Steps(job, 3 * view.shards + corpus.bands)
-        steps.do(sketch, sketches)
+        steps.do(sketch_shard, sketches)
         size = gather(corpus, sketches, exact=self.threshold == 1, by_problem=self.scope == "problem")
         buckets: list[Bucket] = []
         if self.threshold < 1:

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from distillkit.stages.prefix import Prefixes
-from distillkit.stages.shingles import jaccard
+from distillkit.shingles import jaccard
+from distillkit.stages.dedup.prefix import Prefixes
 
 Shingles = NDArray[np.uint64]
 

@@ -15,9 +15,9 @@ from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 from distillkit.artifact import Row, problem_in
 from distillkit.durable import write_parquet, write_text
 from distillkit.reader import View
+from distillkit.shingles import WORDS, runs
 from distillkit.spec import digest
-from distillkit.stages.shingles import WORDS, runs
-from distillkit.stages.signature import ALGORITHMS, PERMUTATIONS, SEED, Library, signatures
+from distillkit.stages.dedup.signature import ALGORITHMS, PERMUTATIONS, SEED, Library, signatures
 from distillkit.text import normalise
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from distillkit.stages.signature import Signature
+    from distillkit.stages.dedup.signature import Signature
 
 Part = Literal["prompt", "completion", "both", "reasoning", "response"]
 COLUMNS: dict[Part, list[str]] = {
@@ -169,7 +169,7 @@ def _check(table: "pa.Table") -> bytes:
     return xxh3_128_hexdigest(b"".join(map(xxh3_128_digest, parts))).encode()
 
 
-def sketch(task: SketchTask) -> None:
+def sketch_shard(task: SketchTask) -> None:
     """Sketch one shard, if it is not in the cache."""
     if load(task.file) is None:
         donor = load(task.cache / task.last.read_text("utf-8")) if task.last.exists() else None

@@ -12,20 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from distillkit.stages.arrays import load_array, save_array
-from distillkit.stages.bands import MARGIN, PAIRS, Bucket, Corpus
-from distillkit.stages.clusters import Partition
-from distillkit.stages.prefix import Prefixes
-from distillkit.stages.shingles import jaccard
-from distillkit.stages.signature import band_rows
+from distillkit.shingles import jaccard
+from distillkit.stages.dedup.arrays import load_array, save_array
+from distillkit.stages.dedup.bands import MARGIN, PAIRS, Bucket, Corpus
+from distillkit.stages.dedup.partition import Partition
+from distillkit.stages.dedup.prefix import Prefixes
+from distillkit.stages.dedup.signature import band_rows
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from distillkit.stages.bands import Keys, Rows
-    from distillkit.stages.shingles import Shingles
-    from distillkit.stages.signature import Signature
+    from distillkit.shingles import Shingles
+    from distillkit.stages.dedup.bands import Keys, Rows
+    from distillkit.stages.dedup.signature import Signature
 
     Flags: TypeAlias = NDArray[np.bool_]
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 from pydantic import Field, model_validator
 
+from distillkit.shingles import jaccard
 from distillkit.spec import Strict
-from distillkit.stages.clusters import jaccard
 from distillkit.stages.selection import draw
 
 if TYPE_CHECKING:
-    from distillkit.stages.clusters import Shingles
+    from distillkit.shingles import Shingles
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from distillkit.reader import View
+from distillkit.shingles import shingles
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Job, Stage, Wire
-from distillkit.stages.choice import Balance, Candidate, best_first, cap_groups, in_turns, rank, spread
-from distillkit.stages.clusters import shingles
+from distillkit.stages.select.choice import Balance, Candidate, best_first, cap_groups, in_turns, rank, spread
 from distillkit.stages.selection import decided, finish, require_fields, write
 from distillkit.values import values_of
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from distillkit.errors import MissingError
-from distillkit.stages import signature
-from distillkit.stages.shingles import jaccard, shingles
-from distillkit.stages.signature import PERMUTATIONS, RECALL, Library, band_rows, require, signatures
+from distillkit.shingles import jaccard, shingles
+from distillkit.stages.dedup import signature
+from distillkit.stages.dedup.signature import PERMUTATIONS, RECALL, Library, band_rows, require, signatures
 
 LIBRARIES: list[Any] = [
     "rensa",

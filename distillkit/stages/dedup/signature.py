@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from distillkit.stages.shingles import Shingles
+    from distillkit.shingles import Shingles
 
     Signature: TypeAlias = NDArray[np.uint32]
     """PERMUTATIONS values of a text, or a row of them per text."""

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from distillkit.artifact import Artifact, Manifest
 from distillkit.errors import RecipeError, StageError
 from distillkit.executor import Executor, Inline, Processes
+from distillkit.shingles import jaccard
 from distillkit.spec import identity
 from distillkit.stages.base import Input, Job, write_shards
-from distillkit.stages.choice import Balance, spread
-from distillkit.stages.clusters import jaccard
 from distillkit.stages.select import Select
+from distillkit.stages.select.choice import Balance, spread
 from distillkit.store import Store
 from distillkit.trace import Trace, to_row, trace_schema
 

@@ -7,7 +7,7 @@ adds are not read, and one that lacks a text column is refused with what was loo
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from distillkit.stages.trace_columns import TraceColumns
+from distillkit.stages.traces.columns import TraceColumns
 
 PresetName = Literal[
     "openr1_math",

@@ -5,14 +5,9 @@ Components do not depend on the order of the pairs, as keep-first deduplicators 
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from distillkit.stages.shingles import jaccard as jaccard
-from distillkit.stages.shingles import shingles as shingles
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from distillkit.stages.shingles import Shingles as Shingles
 
     Rows: TypeAlias = NDArray[np.int64]
 

@@ -13,9 +13,9 @@ from typing import Any
 from distillkit.artifact import Row
 from distillkit.reader import look_up
 from distillkit.stages.columns import plain
-from distillkit.stages.trace_columns import LIST, TraceColumns
-from distillkit.stages.turns import Turn, Unfit, joined, parted, prompt_of, turns_of
-from distillkit.trace import Message, Trace, problem_id
+from distillkit.stages.traces.columns import LIST, TraceColumns
+from distillkit.stages.traces.turns import Turn, Unfit, joined, parted, prompt_of, turns_of
+from distillkit.trace import IMPORTED, Message, Trace, problem_id
 
 FINISHED = {
     "stop": "stop", "eos": "stop", "eos_token": "stop", "end_turn": "stop", "stop_sequence": "stop",
@@ -23,8 +23,6 @@ FINISHED = {
     "error": "error",
 }  # fmt: skip
 """What servers say, and what it is here; anything else is `unknown`."""
-IMPORTED = "imported/"
-"""What names of verdicts begin with that `verify` found in the source: they come along in `extra` anyway."""
 YES = frozenset({"yes", "true", "correct", "pass", "passed", "1", "1.0"})
 NO = frozenset({"no", "false", "incorrect", "wrong", "fail", "failed", "0", "0.0"})
 
