@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from distillkit.errors import MissingError
@@ -68,6 +69,18 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _durable(path) as temporary:
         temporary.write_text(text, "utf-8")
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[Path]:
+    """A place to write a file of a cache, which others may write at the same time: the last one stays, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{token_hex(8)}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def collect(store: Path, *, remove: bool) -> list[str]:
 
 def _forget_labels(cache: Path, kept: Iterable[Path], remove: bool) -> list[str]:
     """Cached labels that no artifact to keep has; one that has them shares the file with the cache."""
-    shared = {file.stat().st_ino for folder in kept for file in folder.glob("tables/*/*.parquet")}
+    shared = {file.stat().st_ino for folder in kept for file in folder.rglob("*.parquet")}
     loose = [path for path in cache.glob("*/*.parquet") if path.stat().st_ino not in shared]
     freed = sum(path.stat().st_size for path in loose) / 2**20
     for path in loose if remove else []:

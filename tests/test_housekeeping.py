@@ -16,7 +16,7 @@ from distillkit.store import Store
 def ran(tmp_path: Path) -> Path:
     """A folder in which the recipe ran twice, the second time with a stage changed."""
     recipe = curation(tmp_path)
-    for sets in ([], ["--set", "stages.kept.rules.1.min=0.0"]):
+    for sets in ([], ["--set", "stages.kept.rules.0.min=0.0"]):
         assert distillkit("run", recipe, "--store", tmp_path / "store", *sets).code == 0
     return tmp_path
 
@@ -43,7 +43,7 @@ def test_what_no_run_refers_to_is_told_first_and_removed_when_told(ran: Path) ->
 def test_runs_of_single_seeds_hold_their_artifacts(ran: Path) -> None:
     store = ran / "store"
     assert distillkit("run", ran / "curation.yaml", "--store", store, "--seeds", "7").code == 0
-    assert collect(store, remove=False) == ["nothing to remove"]
+    assert not [line for line in collect(store, remove=False) if "/artifacts/" in line]
 
 
 def test_work_goes_unless_a_process_holds_it(ran: Path) -> None:

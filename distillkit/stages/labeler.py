@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from xxhash import xxh3_128
 
 from distillkit.artifact import STREAMED_ROWS, Counts, Row, problem_in
-from distillkit.durable import link_or_copy
+from distillkit.durable import link_or_copy, shared
 from distillkit.executor import Inline
 from distillkit.reader import BATCH_CHARACTERS, View
 from distillkit.shard import is_intact
@@ -131,11 +130,10 @@ class Entry:
 
     def keep(self, shard: Path, states: dict[str, str]) -> None:
         """Keep a labelled shard; shards of equal content, and other runs, may do so at the same time."""
-        temporary = self.file.with_name(f".{token_hex(8)}.part")
-        link_or_copy(shard, temporary)
-        temporary.replace(self.file)
-        temporary.unlink(missing_ok=True)  # it is still there where both are the same file
-        _write(self.problems, json.dumps(states))
+        with shared(self.file) as file:
+            link_or_copy(shard, file)
+        with shared(self.problems) as file:
+            file.write_text(json.dumps(states), "utf-8")
 
 
 class Kept:
@@ -161,14 +159,6 @@ class Kept:
 NONE_KEPT = Kept({}, iter(()))
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a note of the cache, whoever else does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{token_hex(8)}.part")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
-
-
 def _rows(file: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
@@ -186,7 +176,8 @@ def label_shard(task: ShardTask) -> None:
         if not work.lasting:
             return
         entry.keep(task.out.path / written.file, work.states)
-    _write(task.last, str(entry.file.relative_to(task.cache)))
+    with shared(task.last) as note:
+        note.write_text(str(entry.file.relative_to(task.cache)), "utf-8")
 
 
 class _Work:

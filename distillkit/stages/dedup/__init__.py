@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from distillkit.artifact import Row
+from distillkit.durable import link_or_copy
 from distillkit.executor import Inline
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Job, Stage, Wire
 from distillkit.stages.dedup.arrays import load_array
@@ -76,6 +77,7 @@ class Dedup(Stage):
         sketches = [SketchTask(each, self.minhash, job.store.root / "labels") for each in texts]
         steps = _Steps(job, 3 * view.shards + corpus.bands)
         steps.do(sketch_shard, sketches)
+        _hold(job.out.path, [each.file for each in sketches])
         size = gather(corpus, sketches, exact=self.threshold == 1, by_problem=self.scope == "problem")
         buckets: list[Bucket] = []
         if self.threshold < 1:
@@ -86,6 +88,13 @@ class Dedup(Stage):
             steps.do(confirm, buckets)
         labels = [LabelTask(corpus, each, buckets, job.out) for each in sketches]
         steps.do(label, [task for task in labels if not job.out.has(task.shard)])
+
+
+def _hold(folder: Path, sketches: Iterable[Path]) -> None:
+    """Share cached sketches with the artifact, hidden from its content, so that `gc` keeps them as long as it."""
+    for file in sketches:
+        if not (held := folder / ".sketches" / file.name).exists():
+            link_or_copy(file, held)
 
 
 class _Steps:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 
 from distillkit.artifact import Row, problem_in
-from distillkit.durable import write_parquet, write_text
+from distillkit.durable import shared, write_parquet
 from distillkit.reader import View
 from distillkit.shingles import WORDS, runs
 from distillkit.spec import digest
@@ -176,8 +176,10 @@ def sketch_shard(task: SketchTask) -> None:
         parts = _Signer(task.library, donor)
         for units in task.texts.batches():
             parts.add(units)
-        write_parquet(parts.table(), task.file)
-    write_text(task.last, str(task.file.relative_to(task.cache)))
+        with shared(task.file) as file:
+            write_parquet(parts.table(), file)
+    with shared(task.last) as note:
+        note.write_text(str(task.file.relative_to(task.cache)), "utf-8")
 
 
 class _Signer:
