@@ -36,7 +36,6 @@ Events = list[dict[str, Any]]
 def write_chain(folder: Path, rows: int = 1500) -> Path:
     """A recipe, its benchmark, and traces of which some mix languages, some leak, some are near-duplicates."""
     dice = random.Random(4)
-    words = ["".join(dice.choices("abcdefghijklmnop", k=dice.randrange(3, 9))) for _ in range(3000)]
     (folder / "benchmark.jsonl").write_text(
         json.dumps({"prompt": LEAK + ".", "reference": "3"}) + "\n", "utf-8"
     )
@@ -44,7 +43,7 @@ def write_chain(folder: Path, rows: int = 1500) -> Path:
     with (folder / "corpus.jsonl").open("w", encoding="utf-8") as file:
         for number in range(rows):
             if number % 10 != 1:  # else nearly the one before
-                body = [" ".join(dice.choices(words, k=12)) + "." for _ in range(30)]
+                body = [_sentence(dice) for _ in range(30)]
             text = [*body, f"That was {number}."]
             text += {2: [FOREIGN] * 3, 3: [LEAK]}.get(number % 10, [])
             completion = f"<think>\n{' '.join(text)}\n</think>\nIt is {number}."
@@ -57,6 +56,15 @@ def write_chain(folder: Path, rows: int = 1500) -> Path:
     recipe = folder / "chain.yaml"
     recipe.write_text(RECIPE, "utf-8")
     return recipe
+
+
+def _sentence(dice: random.Random) -> str:
+    subject = dice.choice(
+        ["the sum", "the first term", "our estimate", "the remainder", "this side", "the ratio"]
+    )
+    verb = dice.choice(["is equal to", "cannot be larger than", "depends on", "comes from", "agrees with"])
+    other = dice.choice(["the previous value", "what we had before", "half of the total", "the last digit"])
+    return f"Then {subject} {verb} {other}, which is {dice.randrange(10**6)} for the case of {dice.randrange(10**6)}."
 
 
 def working(store: Path, pattern: str) -> Callable[[Events], bool]:
