@@ -23,7 +23,7 @@ from distillkit.errors import StageError
 from distillkit.executor import Executor, Inline, Processes
 from distillkit.reader import View
 from distillkit.stages.base import LABELS, SELECTION, TRACES, WEIGHTS, Input, Job, write_shards
-from distillkit.stages.layout import pieces, published_columns, published_row, write_piece
+from distillkit.stages.publish.layout import pieces, published_columns, published_row, write_piece
 from distillkit.stages.publish import Publish
 from distillkit.stages.selection import selection_schema
 from distillkit.store import Store, Writer

@@ -240,7 +240,7 @@ class TestPresets:
 class TestPublished:
     def test_it_gives_the_ids_and_texts_back(self, tmp_path: Path) -> None:
         from distillkit.reader import View
-        from distillkit.stages.layout import published_columns, published_row
+        from distillkit.stages.publish.layout import published_columns, published_row
 
         first = made(tmp_path, file=jsonl(tmp_path / "rows.jsonl", [PLAIN, PLAIN, PLAIN | {"reference": 4}]))
         view = View.of(Store(tmp_path / "store"), first)

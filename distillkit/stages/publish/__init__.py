@@ -29,7 +29,7 @@ from distillkit.report import card, plots
 from distillkit.report.material import curves_of, points
 from distillkit.spec import EXECUTION
 from distillkit.stages.base import LABELS, PUBLICATION, SCORES, SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
-from distillkit.stages.layout import DATA, REJECTED, Piece, pieces, published_columns, write_piece
+from distillkit.stages.publish.layout import DATA, REJECTED, Piece, pieces, published_columns, write_piece
 
 RECIPE = "recipe.yaml"
 CURVES = ("loss", "reward", "length")
