@@ -6,6 +6,9 @@ import yaml
 
 from distillkit.errors import MissingError, RecipeError
 
+SCHEMA = "recipe.schema.json"
+"""What an editor completes and checks recipes by; a recipe's first line names it."""
+
 
 def folder() -> Path:
     """Where the recipes lie: inside an installed package, beside it in a checkout."""
@@ -45,6 +48,7 @@ def copy(name: str, target: Path | None) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(body)
         target.write_text(source.read_text("utf-8"), "utf-8")
+        target.with_name(SCHEMA).write_bytes((source.parent / SCHEMA).read_bytes())
     except OSError as error:
         raise MissingError(
             f"{target}: cannot be written ({error.strerror}); give another place with -o"

@@ -1,5 +1,6 @@
 """The recipes that come with the package."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from distillkit import shipped
 from distillkit.check import check
 from distillkit.errors import MissingError, RecipeError
-from distillkit.recipe import load
+from distillkit.recipe import Recipe, load
 
 
 def test_every_recipe_is_listed_with_what_it_is_for() -> None:
@@ -41,3 +42,16 @@ def test_what_cannot_be_copied(tmp_path: Path) -> None:
         shipped.copy("nothing", None)
     with pytest.raises(MissingError, match="cannot be written"):
         shipped.copy("quickstart", tmp_path / "there.yaml" / "below.yaml")
+
+
+def test_editors_find_the_schema_of_today_beside_a_recipe(tmp_path: Path) -> None:
+    schema = json.dumps(Recipe.model_json_schema(), indent=1) + "\n"
+    assert (shipped.folder() / shipped.SCHEMA).read_text("utf-8") == schema, (
+        "distillkit schema > recipes/recipe.schema.json"
+    )
+    for recipe in shipped.folder().glob("*.yaml"):
+        assert (
+            recipe.read_text("utf-8").splitlines()[0] == f"# yaml-language-server: $schema={shipped.SCHEMA}"
+        )
+    shipped.copy("quickstart", tmp_path / "mine.yaml")
+    assert (tmp_path / shipped.SCHEMA).read_text("utf-8") == schema

@@ -23,8 +23,8 @@ from distillkit.errors import StageError
 from distillkit.executor import Executor, Inline, Processes
 from distillkit.reader import View
 from distillkit.stages.base import LABELS, SELECTION, TRACES, WEIGHTS, Input, Job, write_shards
-from distillkit.stages.publish.layout import pieces, published_columns, published_row, write_piece
 from distillkit.stages.publish import Publish
+from distillkit.stages.publish.layout import pieces, published_columns, published_row, write_piece
 from distillkit.stages.selection import selection_schema
 from distillkit.store import Store, Writer
 from distillkit.trace import Trace, to_row, trace_schema
