@@ -48,7 +48,9 @@ class _File:
     rows: list[Row]
     traces: dict[int, Trace]
     refused: dict[int, str]
-    """Row number -> why it cannot be a trace, or was dropped by an earlier step."""
+    """Row number -> why it cannot be a trace."""
+    dropped: dict[int, str]
+    """Row number -> why an earlier step dropped it."""
 
 
 def apply(
@@ -60,11 +62,11 @@ def apply(
     *,
     trust: bool = False,
 ) -> dict[str, int]:
-    """Run a row stage over a jsonl or parquet file; returns {"rows", "labelled" or "kept", "refused"}.
+    """Run a row stage over a jsonl or parquet file; returns {"rows", "labelled" or "kept", "refused": n}.
 
     The output has one row per input row, in order, with the labels added (`kept` and `reject_reason` for
     filter and select). A row without a prompt or completion is there too, with a reason; filter and select
-    leave what an earlier step dropped as it is.
+    leave what an earlier step dropped as it is ("dropped before" counts those).
 
     Raises:
         RecipeError: an unknown kind, key, ending or missing column.
@@ -151,18 +153,21 @@ def _read(path: Path, domain: str, *, selects: bool) -> _File:
         if column not in known and not (column == "prompt" and "messages" in known)
     ]
     if missing:
-        raise RecipeError(f"{path}: no column {', '.join(missing)}; there are {', '.join(sorted(known))}")
-    traces = {}
+        hint = "; a traces stage reads whole conversations (preset: messages)" if "messages" in known else ""
+        raise RecipeError(
+            f"{path}: no column {', '.join(missing)}; there are {', '.join(sorted(known))}{hint}"
+        )
+    traces, dropped = dict[int, Trace](), dict[int, str]()
     for index, row in enumerate(rows):
         if selects and row.get("kept") is False:
-            refused[index] = row.get("reject_reason") or "dropped_before"
+            dropped[index] = row.get("reject_reason") or "dropped_before"
         elif index not in refused:
             found = _trace(row, index, domain)
             if isinstance(found, Trace):
                 traces[index] = found
             else:
                 refused[index] = row.get("reject_reason") or found
-    return _File(rows, traces, refused)
+    return _File(rows, traces, refused, dropped)
 
 
 def _trace(row: Row, index: int, domain: str) -> Trace | str:
@@ -282,17 +287,14 @@ def _write(target: Path, file: _File, labels: dict[int, Row], *, selects: bool) 
             added["reject_reasons"] = added.pop("reasons", [])
             added.pop("copies", None)
             added.setdefault("kept", False)
-        if index in file.refused:
-            added = ({"kept": False} if selects else {}) | {"reject_reason": file.refused[index]}
+        reason = file.refused.get(index) or file.dropped.get(index)
+        if reason is not None:
+            added = ({"kept": False} if selects else {}) | {"reject_reason": reason}
         rows.append(row | added)
     _write_rows(rows, target)
-    if selects:
-        return {
-            "rows": len(rows),
-            "kept": sum(1 for row in rows if row["kept"]),
-            "refused": len(file.refused),
-        }
-    return {"rows": len(rows), "labelled": len(labels), "refused": len(file.refused)}
+    came = {"kept": sum(1 for row in rows if row["kept"])} if selects else {"labelled": len(labels)}
+    before = {"dropped before": len(file.dropped)} if file.dropped else {}
+    return {"rows": len(rows), **came, **before, "refused": len(file.refused)}
 
 
 def _write_rows(rows: list[Row], target: Path) -> None:

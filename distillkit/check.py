@@ -131,14 +131,17 @@ def _foreign(stage: AnyStage) -> list[str]:
 
 
 def check_online(recipe: Recipe, path: Path, finding: Finding) -> None:
-    """Resolve every Hub name to its commit, write the lock, and ask where the recipe pushes.
+    """Resolve every Hub name to its commit, write the lock, and ask what may be read and where the recipe pushes.
 
     Raises MissingError for a repository that is not there, gated or out of reach, RecipeError for one that may not be
     pushed to as declared.
     """
-    lock = Lock(path.with_suffix(".lock"))
+    lock = Lock(path.with_suffix(".lock"), probe=True)
     steps = resolve(recipe)
     pin(steps, lock)
+    for domain, verifier in recipe.verifiers.items():
+        with placed(f"verifiers.{domain}"):
+            verifier.pinned(lock.commit_of)
     reach(recipe, steps)
     finding.commits = dict(lock.commits)
 

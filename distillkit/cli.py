@@ -358,7 +358,7 @@ def schema() -> None:
 @click.option("--domain", default="math", show_default=True, help="Domain of rows that name none.")
 @click.option("--trust", is_flag=True, help="Let the stage run code of yours.")
 def apply(kind: str, input: Path, output: Path, sets: tuple[str, ...], domain: str, trust: bool) -> None:
-    """Run one row stage (verify, measure, dedup, filter, select) on a jsonl or parquet file."""
+    """Run one row stage (verify, measure, dedup, decontaminate, filter, select) on a jsonl or parquet file."""
     from distillkit.apply import apply as apply_stage
 
     counts = apply_stage(kind, input, output, sets, domain, trust=trust)

@@ -18,6 +18,8 @@ from distillkit.spec import canonical
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+FOLDED = "messages"
+"""Prompts in traces, whole conversations in published rows: no column to compare across kinds; ids tell prompts apart."""
 KEPT, ABSENT = "kept", "absent"
 """What becomes of a row besides being dropped for a reason."""
 EXAMPLES = 10
@@ -95,12 +97,12 @@ class Difference:
     parts_read: int
 
     def as_json(self) -> dict[str, Any]:
-        """The stable JSON form: counts, and the first ids of each kind."""
+        """The stable JSON form: counts, and the first ids of each kind. Tokens that nobody counted are null."""
         sides = [
             {
                 "name": name,
                 "rows": sums.rows,
-                "tokens": sums.tokens,
+                "tokens": sums.tokens or (None if sums.rows else 0),
                 "domains": dict(sorted(sums.domains.items())),
             }
             for name, sums in zip(self.names, self.sums, strict=True)
@@ -117,19 +119,24 @@ class Difference:
         }
 
 
-def compare(before: Version, after: Version) -> Difference:
-    """What changed from one version to the other."""
+def compare(before: Version, after: Version, *, shared_columns: bool = False) -> Difference:
+    """What changed from one version to the other.
+
+    shared_columns: compare only columns that both have, for versions of different kinds: a column that one kind has
+    and the other has not is no change of a row.
+    """
     shared = Counter(part.digest for part in before.parts) & Counter(part.digest for part in after.parts)
     old, _ = _split(before.parts, shared)
     new, new_same = _split(after.parts, shared)
-    states = {row["id"]: _state(row) for part in old for row in part.rows()}
+    only = _names(old) & _names(new) - {FOLDED} if shared_columns else None
+    states = {row["id"]: _state(row, only) for part in old for row in part.rows()}
     added, changed, same = list[str](), list[str](), sum(part.count for part in new_same)
     for part in new:
         for row in part.rows():
             state = states.pop(row["id"], None)
             if state is None:
                 added.append(row["id"])
-            elif state == _state(row):
+            elif state == _state(row, only):
                 same += 1
             else:
                 changed.append(row["id"])
@@ -141,7 +148,7 @@ def compare(before: Version, after: Version) -> Difference:
         added=sorted(added),
         removed=sorted(removed),
         changed=sorted(changed),
-        columns=_columns(old, new, sorted(changed)[:COMPARED]),
+        columns=_columns(old, new, sorted(changed)[:COMPARED], only),
         moved=_moved(before, after, added, removed),
         parts_same=len(new_same),
         parts_read=len(old) + len(new),
@@ -161,10 +168,15 @@ def _split(parts: Sequence[Part], shared: Counter[str]) -> tuple[list[Part], lis
     return own, same
 
 
-def _state(row: Row) -> bytes:
-    """16 bytes over everything that a row says."""
+def _names(parts: Sequence[Part]) -> set[str]:
+    """The columns of a version, by its first row."""
+    return set(next((row for part in parts for row in part.rows()), {}))
+
+
+def _state(row: Row, only: set[str] | None) -> bytes:
+    """16 bytes over everything that a row says, or over some columns of it."""
     state = xxh3_128()
-    for name in sorted(row):
+    for name in sorted(row if only is None else only & row.keys()):
         if name != "telemetry":
             value = row[name]
             data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else canonical(value)
@@ -173,7 +185,9 @@ def _state(row: Row) -> bytes:
     return state.digest()
 
 
-def _columns(old: Sequence[Part], new: Sequence[Part], ids: Sequence[str]) -> Counter[str]:
+def _columns(
+    old: Sequence[Part], new: Sequence[Part], ids: Sequence[str], only: set[str] | None
+) -> Counter[str]:
     """Column -> rows among `ids` that differ there; a column that one side lacks counts."""
     wanted = set(ids)
     if not wanted:
@@ -186,7 +200,7 @@ def _columns(old: Sequence[Part], new: Sequence[Part], ids: Sequence[str]) -> Co
                 before = earlier[row["id"]]
                 found.update(
                     name
-                    for name in sorted(before.keys() | row.keys() - {"telemetry"})
+                    for name in sorted((only or before.keys() | row.keys()) - {"telemetry"})
                     if name not in before or name not in row or before[name] != row[name]
                 )
     return found
@@ -195,11 +209,12 @@ def _columns(old: Sequence[Part], new: Sequence[Part], ids: Sequence[str]) -> Co
 def _moved(
     before: Version, after: Version, added: Sequence[str], removed: Sequence[str]
 ) -> Counter[tuple[str, str]]:
-    """(fate before, fate after) -> rows whose fate is another one."""
+    """(fate before, fate after) -> rows whose fate is another one; where only one version tells what it dropped, of
+    the rows that came or went."""
     old, new = before.dropped(), after.dropped()
     came, went = set(added), set(removed)
     moved: Counter[tuple[str, str]] = Counter()
-    for id in old.keys() | new.keys() | came | went:
+    for id in came | went | (old.keys() | new.keys() if old and new else set()):
         was = old.get(id) or (KEPT if id in went else ABSENT)
         became = new.get(id) or (KEPT if id in came else ABSENT)
         if was != became:
@@ -215,7 +230,7 @@ def render(difference: Difference) -> "RenderableType":
     told = difference.as_json()
     notes = [f"{kind}, e.g. {', '.join(ids[:SHOWN])}" for kind, ids in told["examples"].items() if ids]
     parts = told["parts"]
-    notes.append(f"{parts['same']:,} files are equal; {parts['read']:,} were read")
+    notes.append(f"files of rows: {parts['same']:,} equal, {parts['read']:,} read")
     return Group(*(rich_table(grid) for grid in grids(told) if grid.rows), *(Text(note) for note in notes))
 
 
@@ -242,5 +257,7 @@ def grids(told: dict[str, Any]) -> list[Grid]:
     ]
 
 
-def _shift(name: str, before: int, after: int) -> list[str]:
+def _shift(name: str, before: int | None, after: int | None) -> list[str]:
+    if before is None or after is None:
+        return [name, *("not counted" if n is None else f"{n:,}" for n in (before, after)), ""]
     return [name, f"{before:,}", f"{after:,}", f"{after - before:+,}"]

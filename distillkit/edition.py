@@ -306,7 +306,7 @@ def shelves(store: Path) -> list[Shelf]:
 
 def moved(repository: str, tag: str) -> str:
     """What to say where a tag stands for something else."""
-    return f"{repository}: the tag {tag} stands for other content already, and tags do not move; raise `version:`"
+    return f"{repository}: the tag {tag} stands for other content already, and tags do not move; raise the version"
 
 
 def _visible(folder: Path) -> list[Path]:

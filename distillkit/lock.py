@@ -9,14 +9,19 @@ from pathlib import Path
 
 from distillkit.durable import write_text
 from distillkit.errors import MissingError, RecipeError
-from distillkit.hub import parse_reference, resolve
+from distillkit.hub import check_readable, parse_reference, resolve
+from distillkit.hub.failure import is_offline
 
 
 class Lock:
-    """The lock file beside a recipe; `None` keeps resolutions in memory only."""
+    """The lock file beside a recipe; `None` keeps resolutions in memory only.
 
-    def __init__(self, path: Path | None, *, update: bool = False) -> None:
+    probe: ask of what the lock knows already, too, whether the account may read it.
+    """
+
+    def __init__(self, path: Path | None, *, update: bool = False, probe: bool = False) -> None:
         self.path = path
+        self.probe = probe
         self.commits: dict[str, str] = {}
         if path is not None and path.exists() and not update:
             self.commits = _read(path)
@@ -25,9 +30,11 @@ class Lock:
         """40 hex digits for `org/name@rev`; asks the Hub (and writes the lock) where the lock does not know.
 
         Raises:
-            MissingError: the Hub cannot be reached or does not have it.
+            MissingError: the Hub cannot be reached or does not have it, or its terms are not accepted yet.
         """
         ref = parse_reference(reference, kind)
+        if self.probe and not is_offline():
+            check_readable(ref)
         if ref.commit is not None:
             return ref.commit
         key = f"{kind}:{reference}"

@@ -20,7 +20,7 @@ from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.hub.pull import Fetched, fetch, remote_manifest
 from distillkit.hub.push import Preview, Pushed, preview
 from distillkit.hub.reference import HubRef, parse_reference
-from distillkit.hub.target import Target
+from distillkit.hub.target import Target, check_push
 from distillkit.run_folder import find_artifact, find_run
 from distillkit.spec import digest, identity
 from distillkit.stages.base import PUBLICATION, SELECTION, TRACES, WEIGHTS, Input, Job
@@ -62,7 +62,7 @@ def pack(
         raise RecipeError(f"{repository}: no repository on the Hub; write owner/name")
     version = tag.removeprefix("v") if tag else None
     visibility = "public" if public else "private"
-    edition = _edition(store, what, repository, visibility, version)
+    edition = _edition(store, what, Target("", repository, visibility, replace=replace), version)
     if (edition.name, edition.version) != (repository, version or edition.version):
         raise RecipeError(
             f"{edition.path}: its card speaks of {edition.name} {edition.version}; push it as that "
@@ -72,8 +72,8 @@ def pack(
     return Parcel(edition, target, message or f"{edition.name} {edition.version}")
 
 
-def _edition(store: Path, what: str, repository: str, visibility: str, version: str | None) -> Edition:
-    folder = Path(what)
+def _edition(store: Path, what: str, target: Target, version: str | None) -> Edition:
+    folder, repository = Path(what), target.repository
     if folder.is_dir() and folder.resolve().parent != (store / "artifacts").resolve():
         return Edition.open(folder)
     artifact = find_artifact(Store(store), what)
@@ -83,7 +83,7 @@ def _edition(store: Path, what: str, repository: str, visibility: str, version: 
         if (edition.name, edition.version) == (repository, version or edition.version):
             return edition
         recipe = (edition.path / RECIPE).read_text("utf-8") if (edition.path / RECIPE).exists() else recipe
-    return _laid_out(Store(store), artifact, repository, visibility, version, recipe)
+    return _laid_out(Store(store), artifact, target, version, recipe)
 
 
 def _recipe_of(store: Path, artifact: Artifact, what: str) -> str:
@@ -94,9 +94,7 @@ def _recipe_of(store: Path, artifact: Artifact, what: str) -> str:
     return recipe.read_text("utf-8") if recipe.exists() else ""
 
 
-def _laid_out(
-    store: Store, artifact: Artifact, repository: str, visibility: str, version: str | None, recipe: str
-) -> Edition:
+def _laid_out(store: Store, artifact: Artifact, target: Target, version: str | None, recipe: str) -> Edition:
     """An artifact as the folder of a repository and version, kept on the store's shelf."""
     if artifact.type not in (PUBLICATION, SELECTION, TRACES, WEIGHTS):
         raise RecipeError(
@@ -109,7 +107,7 @@ def _laid_out(
     if artifact.type == PUBLICATION:
         declared = artifact.manifest.declared
         inputs = {slot: [_input(end) for end in ends] for slot, ends in artifact.manifest.inputs.items()}
-    places = {"hub": None, "repository": repository, "version": version}
+    places = {"hub": None, "repository": target.repository, "version": version}
     try:
         stage = Publish(**{**declared, **places})
     except ValueError:
@@ -118,8 +116,9 @@ def _laid_out(
     with store.building("push", digest([identity(stage), contents, recipe]), lambda _: None) as out:
         job = Job(store, out, inputs, recipe=recipe)
         [source] = job.artifacts("input")
-        shelf = Shelf.of(store.root, kind_of(source), repository)
-        target = Target(kind_of(source), repository, visibility)
+        shelf = Shelf.of(store.root, kind_of(source), target.repository)
+        target = replace(target, kind=kind_of(source))
+        check_push(target)  # before hours of writing, say
         tree = stage.lay_out(job, source, Delivery(shelf, stage.tag, job.warn, target)).path
         edition = shelf.add(tree)  # no ref moves before it is on the Hub
         shutil.rmtree(out.path)
@@ -166,7 +165,7 @@ def render(found: Preview) -> RenderableType:
         "",
         found.message,
     ]
-    return Group(table, *lines)
+    return Group(*([table] if table.row_count else []), *lines)
 
 
 def pull(

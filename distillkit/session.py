@@ -31,6 +31,8 @@ class Session:
         self.store = Store(store)
         self.lock = Lock(path.with_suffix(".lock"), update=update)
         self.console = console()
+        self.pushed: list[str] = []
+        """Addresses on the Hub of the versions of this run."""
 
     def admit(self, *, trust: bool, over_budget: bool) -> None:
         """Refuse what `check` refuses, foreign code without trust, and a plan above the budget.
@@ -77,6 +79,8 @@ class Session:
     def _run_one(self, folder: RunFolder, recipe: Recipe, until: str | None, only: str | None) -> None:
         def record(step: Step, artifact: Artifact, cached: bool, seconds: float) -> None:
             folder.add(step.name, step.stage.kind, artifact, cached=cached, seconds=seconds)
+            if pushed := artifact.manifest.telemetry.get("pushed"):
+                self.pushed.append(pushed["url"])
 
         with Watcher(self.console) as watcher:
             events = Events(folder.path / "events.jsonl", watcher)
@@ -90,6 +94,8 @@ class Session:
     def _conclude(self, folder: RunFolder) -> None:
         self.console.print()
         self.console.print(render(describe(folder.path, self.store.root)))
+        for url in self.pushed:
+            self.console.print(f"pushed: {url}", soft_wrap=True)
         self.console.print(f"report: {write_report(folder.path, self.store)}", soft_wrap=True)
 
 

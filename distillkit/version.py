@@ -24,6 +24,8 @@ from distillkit.store import Store
 
 ROWS = ("problems", "traces", "labels", "pairs")
 """Artifact types whose rows are compared as they are."""
+TRACE_SETS = {"traces", "a selection", "a dataset"}
+"""Kinds that can be compared with each other: by the columns that both have."""
 FEW = ("id", "domain", "completion_tokens")
 CARD = "README.md"
 Manifest = dict[str, Any]
@@ -41,7 +43,19 @@ def diff(store: Store, before: str, after: str) -> Difference:
     if isinstance(old, View) and isinstance(new, View):
         brief = _texts(old) == _texts(new)  # then rows are equal where ids are, and no text need be read
         return compare(_of_view(store, before, old, brief), _of_view(store, after, new, brief))
-    return compare(_version(store, before, old), _version(store, after, new))
+    kinds = [_kind(old), _kind(new)]
+    if kinds[0] != kinds[1] and not set(kinds) <= TRACE_SETS:
+        raise RecipeError(f"{before} holds {kinds[0]} and {after} holds {kinds[1]}; compare two of a kind")
+    return compare(
+        _version(store, before, old), _version(store, after, new), shared_columns=kinds[0] != kinds[1]
+    )
+
+
+def _kind(found: Artifact | View | Version) -> str:
+    """What a person calls it."""
+    if isinstance(found, Artifact):
+        return found.type
+    return "a selection" if isinstance(found, View) else "a dataset"
 
 
 def _found(store: Store, name: str) -> Artifact | View | Version:

@@ -203,12 +203,24 @@ def _check_fields(recipe: Recipe, step: Step, steps: list[Step]) -> None:
             choice = " or ".join(f"{name}.{wanted_field}" for name in bare[wanted_field])
             raise RecipeError(f"{where}: several stages make it; write {choice}")
         if wanted_field not in known and not _covered(wanted_field, known):
-            error = recipe_names_error(wanted_field, where, sorted(known))
-            raise RecipeError(
-                str(error)
-                .replace("no stage", "no earlier stage makes")
-                .replace("earlier stages", "there are")
-            )
+            raise _field_error(wanted_field, where, known, [maker.name for maker in makers])
+
+
+def _field_error(wanted: str, where: str, known: set[str], makers: list[str]) -> RecipeError:
+    """The error for a field that nothing makes: the one that was meant, else bare names, measures as one."""
+    import difflib
+
+    stage, dot, _ = wanted.partition(".")
+    roots = {each.partition(".")[0] for each in known}
+    if dot and stage not in roots and not difflib.get_close_matches(stage, roots, n=1):
+        return RecipeError(
+            f"{where}: no earlier stage {stage!r} makes labels; those that do: {', '.join(makers)}"
+        )
+    close = difflib.get_close_matches(wanted, sorted(known), n=1)
+    bare = {"measures.*" if each.startswith("measures.") else each for each in known}
+    names = sorted(each for each in bare if each.partition(".")[0] not in makers)
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
+    return RecipeError(f"{where}: no earlier stage makes {wanted!r}; {hint}")
 
 
 def _covered(wanted: str, known: set[str]) -> bool:

@@ -188,3 +188,19 @@ def test_the_output_is_whole_or_not_there(file: Path, tmp_path: Path) -> None:
         with pytest.raises(MissingError, match="give another place with -o"):
             apply("measure", file, target)
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_what_an_earlier_step_dropped_is_counted_apart(file: Path) -> None:
+    filtered, chosen = file.with_name("filtered.jsonl"), file.with_name("chosen.jsonl")
+    first = apply("filter", file, filtered, ["rules=[{field: prompt_tokens, is: null, reason: x}]"])
+    assert first == {"rows": 6, "kept": 4, "refused": 2}
+    assert apply("select", filtered, chosen, ["per_problem=1"]) == {
+        "rows": 6, "kept": 3, "dropped before": 2, "refused": 0,
+    }  # fmt: skip
+
+
+def test_a_file_of_conversations_is_pointed_to_traces(tmp_path: Path) -> None:
+    file = tmp_path / "chat.jsonl"
+    file.write_text(json.dumps({"messages": [{"role": "user", "content": "1?"}]}))
+    with pytest.raises(RecipeError, match=r"no column completion; .*preset: messages"):
+        apply("measure", file, tmp_path / "out.jsonl")

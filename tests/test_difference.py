@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillkit.difference import ABSENT, KEPT, Part, Sums, Version, compare
+from distillkit.difference import ABSENT, KEPT, Part, Sums, Version, compare, grids
 
 Rows = list[dict[str, Any]]
 
@@ -55,6 +55,13 @@ def test_a_fate_moves_between_reasons() -> None:
     )
 
 
+def test_where_one_version_tells_no_drops_only_rows_that_came_or_went_are_told() -> None:
+    before = version("a", [row("1"), row("2")], dropped={"3": "wrong", "4": "long"})
+    after = version("b", [row("1"), row("4")])
+    assert compare(before, after).moved == Counter({("long", KEPT): 1, (KEPT, ABSENT): 1})
+    assert compare(after, before).moved == Counter({(KEPT, "long"): 1, (ABSENT, KEPT): 1})
+
+
 ids = st.dictionaries(st.integers(0, 30).map(str), st.sampled_from("xyz"), max_size=20)
 
 
@@ -71,3 +78,14 @@ def test_counts_add_up_however_rows_are_parted(
     assert found.removed == sorted(old.keys() - new.keys())
     assert found.changed == sorted(id for id in old.keys() & new.keys() if old[id] != new[id])
     assert found.same + len(found.changed) + len(found.added) == len(new) == found.sums[1].rows
+
+
+def test_a_column_of_one_kind_is_no_change_and_tokens_that_nobody_counted_are_no_zero() -> None:
+    before = version("a", [{"id": "1", "text": "t"}, {"id": "2", "text": "t"}])
+    after = version("b", [{"id": "1", "text": "t", "score": 1.0}, {"id": "2", "text": "u", "score": 1.0}])
+    assert len(compare(before, after).changed) == 2
+    found = compare(before, after, shared_columns=True)
+    assert (found.same, found.changed, found.columns) == (1, ["2"], Counter({"text": 1}))
+    told = found.as_json()
+    assert told["before"]["tokens"] is None
+    assert ["tokens", "not counted", "not counted", ""] in grids(told)[0].rows

@@ -79,6 +79,15 @@ def test_what_has_no_rows_and_what_is_not_there(ran: Path) -> None:
     assert nowhere.code == 3
 
 
+def test_kinds_of_trace_sets_are_compared_by_the_columns_that_both_have(ran: Path) -> None:
+    chosen = diff(ran, "curation/1/chosen", "curation/1/dataset")
+    assert chosen["rows"] == {"same": chosen["before"]["rows"], "added": 0, "removed": 0, "changed": 0}
+    kept = diff(ran, "curation/1/traces", "curation/1/kept")
+    assert kept["rows"]["changed"] == 0 and kept["rows"]["removed"] > 0
+    mixed = distillkit("diff", "curation/1/kept", "curation/1/measured", "--store", ran / "store")
+    assert mixed.code == 2 and "compare two of a kind" in mixed.err
+
+
 def test_a_person_sees_tables(ran: Path) -> None:
     told = distillkit("diff", "curation/1/kept", "curation/2/kept", "--store", ran / "store")
     assert told.code == 0

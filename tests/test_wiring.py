@@ -64,6 +64,10 @@ def test_what_was_left_out_is_the_nearest_that_fits(tmp_path: Path) -> None:
             "no earlier stage makes 'scor'",
         ),
         (
+            {7: "{name: chosen, kind: select, unique: elsewhere}"},
+            "field elsewhere.cluster: no earlier stage 'elsewhere' makes labels; those that do: ",
+        ),
+        (
             {7: "{name: chosen, kind: select, unique: true, labels: [own]}"},
             "own makes traces, needed is labels",
         ),

@@ -47,6 +47,7 @@ def explain_push(ref: HubRef, error: BaseException) -> DistillkitError:
     answer = next((each for each in chain if isinstance(each, HfHubHTTPError)), None)
     status = answer.response.status_code if answer is not None else 0
     said = redacted(short(error) if answer is None else answer.server_message or "").strip()
+    said = said.rpartition(": `")[2]  # behind the client's own words on a large file
     if status in (402, 413, 507) or (status in (0, 403, 422) and NO_SPACE.search(said)):
         return MissingError(
             f"{ref.repository}: the Hub has no space left for it ({said}); free some there or ask for more; what "

@@ -29,7 +29,8 @@ def resolve(ref: HubRef) -> str:
 
     Raises:
         RecipeError: the repository has no such revision.
-        MissingError: no such repository, no access to it, or the Hub cannot be asked.
+        MissingError: no such repository, no access to it (gated ones tell everybody their commit, so access is asked
+            for), or the Hub cannot be asked.
     """
     if ref.commit is not None:
         return ref.commit
@@ -37,6 +38,8 @@ def resolve(ref: HubRef) -> str:
         from huggingface_hub import HfApi
 
         info = HfApi().repo_info(ref.repository, repo_type=ref.kind, revision=ref.revision, timeout=TIMEOUT_S)
+    if info.gated:
+        check_readable(ref)
     return str(info.sha)
 
 

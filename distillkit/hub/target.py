@@ -89,10 +89,10 @@ def admit(target: Target) -> Standing | None:
             )
         return None
     if standing.private != (target.visibility == "private"):
-        is_now = "private" if standing.private else "public"
+        is_now, flag = ("private", "without") if standing.private else ("public", "with")
         raise RecipeError(
-            f"{target.repository}: is {is_now} on the Hub; say visibility: {is_now} if that is meant, or change it "
-            f"at {target.ref.page}/settings"
+            f"{target.repository}: is {is_now} on the Hub; say visibility: {is_now} (push: {flag} --public) if that is "
+            f"meant, or change it at {target.ref.page}/settings"
         )
     patiently(lambda: api().auth_check(target.repository, repo_type=target.kind, write=True))
     return standing
@@ -207,5 +207,5 @@ def refuse_foreign(target: Target, head: str, there: Iterable[str]) -> None:
         more = f" and {len(strangers) - 1:,} more" if len(strangers) > 1 else ""
         raise RecipeError(
             f"{target.repository}: holds files that no push of distillkit made ({strangers[0]}{more}); push to another "
-            "repository, or say replace: true to let this version delete them"
+            "repository, or say replace: true (push: --replace) to let this version delete them"
         )

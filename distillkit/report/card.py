@@ -75,6 +75,7 @@ COLUMNS = {
     "measures": "what was measured of the text, as JSON by measure",
     "cluster": "the near duplicates that it belongs to: the smallest id among them",
     "duplicate": "whether it is not the first of its cluster",
+    "copies": "how often a trainer sees the row in the mix that was published",
     "similarity": "likeness to the first of its cluster (Jaccard)",
     "leak": "the benchmark row that it shares too much with, as JSON",
     "leak_weak": "a benchmark row that it shares a little with, which proves nothing, as JSON",
@@ -164,13 +165,14 @@ def _files(folder: str) -> list[dict[str, str]]:
 def _model_header(title: Title, facts: Mapping[str, Any]) -> str:
     first = next(iter(facts["trainings"]), {"base": "", "revision": "", "kind": ""})
     kinds = dict.fromkeys(step["kind"] for step in facts["trainings"])
+    sources = [each["repository"] for each in facts["sources"] if "repository" in each]
     return front_matter(
         {
             "library_name": "transformers",
             "pipeline_tag": "text-generation",
             **header_of(title.licence),
             "base_model": first["base"].partition("@")[0] if first["revision"] else None,
-            "datasets": list(dict.fromkeys(each["name"] for each in facts["datasets"])),
+            "datasets": list(dict.fromkeys([*(each["name"] for each in facts["datasets"]), *sources])),
             "tags": ["distillkit", "reasoning", *kinds],
         }
     )

@@ -47,8 +47,8 @@ class Rule(Strict):
     preset: Preset | None = None
     field: str = ""
     """A label (`score`, `judged.score`, `measures.language.share`) or a column of the text (`domain`)."""
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(None, allow_inf_nan=False)
+    max: float | None = Field(None, allow_inf_nan=False)
     is_: Values = Field((), alias="is")
     """The value is this, or one of these; null tests for null."""
     is_not: Values = ()

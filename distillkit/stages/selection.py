@@ -94,4 +94,5 @@ def require_fields(view: View, fields: Sequence[str], name: str) -> None:
     known = [*view.fields, *trace_schema().names]
     for field in fields:
         if not any(field == column or field.startswith(f"{column}.") for column in known):
-            raise RecipeError(f"stages.{name}: no field {field!r}; there are {', '.join(known)}")
+            names = sorted(dict.fromkeys(known))
+            raise RecipeError(f"stages.{name}: no field {field!r}; there are {', '.join(names)}")

@@ -47,6 +47,7 @@ def test_a_run_ends_with_one_commit_and_one_tag(client: Any, tmp_path: Path) -> 
     assert repository.private
     assert repository.tags == {"v1.0.0": commit.id}
     assert client.bytes_of("dataset", NAME, "v1.0.0") == files(published(tmp_path / "store"))
+    assert f"pushed: {client.url}/datasets/{NAME}/tree/v1.0.0\n" in made.out
     manifest = json.loads((published(tmp_path / "store").parent / "manifest.json").read_text("utf-8"))
     assert manifest["telemetry"]["pushed"]["commit"] == commit.id
 
@@ -138,6 +139,34 @@ def test_a_public_repository_asks_for_the_key(client: Any, tmp_path: Path) -> No
     assert made.code == 0, made.err
 
 
+GATED = """
+name: gated
+stages:
+  - {name: bought, kind: traces, hub: bob/gated, columns: {prompt: problem, completion: "answers[]"}}
+"""
+
+
+def test_a_gated_source_is_refused_before_anything_is_spent(client: Any, tmp_path: Path) -> None:
+    client.commit("dataset", "bob/gated", {"rows.jsonl": b'{"problem": "1 + 1?", "answers": ["2"]}\n'})
+    client.repositories["dataset", "bob/gated"].gated = True
+    path, lock = tmp_path / "gated.yaml", tmp_path / "gated.lock"
+    path.write_text(GATED, "utf-8")
+    for words in (("check", path, "--online"), ("run", path, "--store", tmp_path / "store")):
+        told = distillkit(*words)
+        assert told.code == 3
+        assert f"gated; accept its terms at {client.url}/datasets/bob/gated" in told.mistake
+        assert "stages.bought" in told.mistake
+    assert not lock.exists()
+    client.repositories["dataset", "bob/gated"].accepted.add("alice")
+    assert distillkit("check", path, "--online").code == 0
+    client.repositories[
+        "dataset", "bob/gated"
+    ].accepted.clear()  # as for whoever got the recipe with its lock
+    told = distillkit("check", path, "--online")
+    assert lock.exists()
+    assert (told.code, "gated; accept its terms" in told.mistake) == (3, True)
+
+
 def pushed(client: Any, tmp_path: Path) -> Path:
     """A store whose run pushed version 1.0.0."""
     store = tmp_path / "store"
@@ -157,6 +186,25 @@ def test_a_dry_run_prints_the_diff_and_touches_nothing(client: Any, tmp_path: Pa
     assert "distillkit-push: " in told.out
     assert client.requests("POST|PUT|DELETE") == []
     assert len(client.history("dataset", NAME)) == 1
+
+
+def test_a_push_that_may_not_be_is_refused_before_anything_is_laid_out(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = pushed(client, tmp_path)
+    shelves = sorted((store / "published").iterdir())
+    client.log.clear()
+    client.repository("model", "alice/weights", private=True)
+    for name, reason in (("bob/curated", "may not write in bob"), ("alice/weights", "exists as a model")):
+        told = distillkit("push", "curation/kept", name, "--tag", "v1.1.0", "--store", store)
+        assert (told.code, reason in told.mistake) == (2, True), told.err
+    public = distillkit("push", "curation/kept", NAME, "--tag", "v1.1.0", "--public", "--store", store)
+    assert "push: without --public" in public.mistake
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    offline = distillkit("push", "curation/kept", NAME, "--tag", "v1.1.0", "--store", store)
+    assert "a push needs the Hub" in offline.mistake
+    assert sorted((store / "published").iterdir()) == shelves
+    assert client.requests("POST|PUT|DELETE") == []
 
 
 def test_a_stage_that_was_never_published_is_laid_out_and_pushed(client: Any, tmp_path: Path) -> None:

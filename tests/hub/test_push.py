@@ -196,7 +196,11 @@ class TestRefused:
 
     def test_private_data_in_a_public_repository(self, client, tmp_path) -> None:
         client.repository("dataset", NAME)
-        self.refused(RecipeError, "is public on the Hub; say visibility: public if that is meant", tmp_path)
+        self.refused(
+            RecipeError,
+            r"is public on the Hub; say visibility: public \(push: with --public\) if that",
+            tmp_path,
+        )
         assert client.begun == []
         push(folders.make(tmp_path / "v1"), target(visibility="public"), "1")
         assert len(client.history("dataset", NAME)) == 1
@@ -222,7 +226,7 @@ class TestRefused:
 
     def test_no_space(self, client, tmp_path) -> None:
         client.quota_bytes = 1500
-        with pytest.raises(MissingError, match=r"no space left for it .*storage limit"):
+        with pytest.raises(MissingError, match=r"no space left for it \(Private repository storage limit"):
             push(folders.make(tmp_path / "v1"), target(), "1")
         assert client.history("dataset", NAME) == []
 

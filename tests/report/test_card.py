@@ -161,6 +161,23 @@ def test_what_was_not_measured_is_not_told() -> None:
     assert "| language | en 900 (75.0%), zh 300 (25.0%) |" in card()
 
 
+def test_rows_that_nobody_judged_are_not_called_judged() -> None:
+    told = card(columns={"id": None})
+    assert "Judged, curated" not in told and "Nothing was judged" in told and "Correct means" not in told
+    told = card(columns={"score": "judged"})
+    assert "Judged, curated" in told and "Correct means" in told and "Nothing was judged" not in told
+
+
+def test_a_model_without_scores_says_so_and_lists_the_datasets_of_the_hub_that_it_read() -> None:
+    facts = MODEL | {
+        "datasets": [],
+        "sources": [FACTS["sources"][0] | {"repository": "me/rows", "revision": "a" * 40}],
+    }
+    told = model_card(Title("me/model", "1.0.0", None), facts, "", [])
+    assert "It was not evaluated" in told and "The scores above" not in told
+    assert "datasets:\n- me/rows\n" in told
+
+
 def test_what_was_searched_for_leaks_is_told_also_where_nothing_was_found() -> None:
     lines = card().splitlines()
     assert "| `leaks` | aime24 | prompt | 2,000 | 0 |" in lines

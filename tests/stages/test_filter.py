@@ -26,6 +26,7 @@ from distillkit.store import Store
 from distillkit.trace import Trace, to_row, trace_schema
 
 SHARDS = 3
+finite = st.floats(allow_nan=False, allow_infinity=False)
 CORRECT = {"field": "score", "min": 1.0, "reason": "wrong"}
 FINISHED = {"field": "finish_reason", "is": "stop", "reason": "truncated"}
 ENGLISH = {"field": "measures.language.share", "min": 0.98, "reason": "mixed_language"}
@@ -266,7 +267,7 @@ class TestFilter:
 
 
 class TestRule:
-    @given(st.floats(allow_nan=False), st.floats(allow_nan=False), st.floats() | st.none())
+    @given(finite, finite, st.floats() | st.none())
     def test_bounds_include_their_ends_and_nothing_else(
         self, one: float, two: float, value: float | None
     ) -> None:
@@ -355,3 +356,10 @@ class TestRule:
     def test_a_preset_names_its_fields_for_the_check(self) -> None:
         fields = Filter(name="kept", rules=[CORRECT, {"preset": "r1_readable"}]).rule_fields()
         assert fields == ["score", *(rule["field"] for rule in PRESETS["r1_readable"])]
+
+
+@pytest.mark.parametrize("key", ["min", "max"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_threshold_is_a_number_that_a_value_can_reach(key: str, value: str) -> None:
+    with pytest.raises(ValidationError, match="finite number"):
+        Rule(field="score", reason="wrong", **{key: float(value)})

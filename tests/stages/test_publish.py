@@ -367,7 +367,7 @@ def test_the_store_keeps_every_version_and_a_draft_may_go_on_under_its_number(
     told = capsys.readouterr().out
     assert (
         told
-        == "me/few: the tag v1.0.0 stands for other content already, and tags do not move; raise `version:`\n"
+        == "me/few: the tag v1.0.0 stands for other content already, and tags do not move; raise the version\n"
     )
     kept = Editions.of(shelf.store.root, "dataset", "me/few")
     assert {edition.path.name for edition in kept.editions()} == {
