@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 FOLDED = "messages"
-"""Prompts in traces, whole conversations in published rows: no column to compare across kinds; ids tell prompts apart."""
+"""Prompts in traces, whole conversations in published rows: not comparable across kinds; ids tell prompts apart."""
 KEPT, ABSENT = "kept", "absent"
 """What becomes of a row besides being dropped for a reason."""
 EXAMPLES = 10

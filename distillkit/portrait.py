@@ -18,6 +18,8 @@ class Portrait:
     problems: int = 0
     tokens: list[int] = field(default_factory=list)
     """Of each completion whose tokens were counted."""
+    characters: list[int] = field(default_factory=list)
+    """Of the completions that nobody counted in tokens."""
     domains: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
     """Language that the reasoning is meant to be in -> rows."""
@@ -36,8 +38,13 @@ class Portrait:
         self.rows += 1
         self.problems += row["problem_id"] != self._last
         self._last = row["problem_id"]
-        if row["completion_tokens"] is not None:
-            self.tokens.append(row["completion_tokens"])
+        tokens = row["completion_tokens"]
+        if tokens is None:
+            tokens = look_up(row, "measures.length.tokens")
+        if tokens is None:
+            self.characters.append(len(row["completion"]))
+        else:
+            self.tokens.append(tokens)
         self.domains[row["domain"]] += 1
         if row["model"]:
             self.models[public(row["model"])] += 1
@@ -58,6 +65,7 @@ class Portrait:
             self.rows + other.rows,
             self.problems + other.problems,
             self.tokens + other.tokens,
+            self.characters + other.characters,
             Counter(self.domains) + Counter(other.domains),
             Counter(self.languages) + Counter(other.languages),
             Counter(self.models) + Counter(other.models),
@@ -76,12 +84,23 @@ class Portrait:
             "languages": dict(sorted(self.languages.items())),
             "models": dict(sorted(self.models.items())),
             "mixed_language": self.mixed if self.measured else None,
+            "length_unit": self.length_unit,
             "lengths": self._lengths(),
         }
 
+    @property
+    def length_unit(self) -> str:
+        """What lengths are told in: tokens, unless none was counted."""
+        return "tokens" if self.tokens else "characters"
+
+    @property
+    def length(self) -> list[int]:
+        """Lengths of the completions, in `length_unit`."""
+        return self.tokens or self.characters
+
     def _lengths(self) -> dict[str, int] | None:
-        """Tokens that half and 95 % of the completions do not exceed; None where none was counted."""
-        ordered = sorted(self.tokens)
+        """What half and 95 % of the completions do not exceed; None where there is none."""
+        ordered = sorted(self.length)
         if not ordered:
             return None
         at = {"median": 0.5, "p95": 0.95, "longest": 1.0}

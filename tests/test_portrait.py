@@ -11,6 +11,7 @@ def row(tokens: int | None, **measured: Any) -> dict[str, Any]:
     return {
         "problem_id": str(tokens),
         "completion_tokens": tokens,
+        "completion": "x" * 7,
         "domain": "math",
         "language": None,
         "model": "org/teacher",
@@ -30,6 +31,7 @@ def test_a_portrait_counts_what_was_measured_only() -> None:
         "languages": {"de": 50, "en": 50},
         "mixed_language": 10,
         "models": {"org/teacher": 100},
+        "length_unit": "tokens",
         "lengths": {"median": 50, "p95": 95, "longest": 100},
     }
 
@@ -52,9 +54,11 @@ def test_a_portrait_of_bare_rows_claims_nothing() -> None:
     portrait = Portrait()
     portrait.add(row(None))
     facts = portrait.facts()
-    assert (facts["languages"], facts["mixed_language"], facts["lengths"], facts["tokens"]) == (
-        {},
-        None,
-        None,
-        0,
-    )
+    assert (facts["languages"], facts["mixed_language"], facts["tokens"]) == ({}, None, 0)
+    assert facts["length_unit"] == "characters" and facts["lengths"]["longest"] == 7
+
+
+def test_tokens_that_a_measure_counted_count() -> None:
+    portrait = Portrait()
+    portrait.add(row(None) | {"measures": {"length": {"tokens": 12}}})
+    assert portrait.facts()["tokens"] == 12 and portrait.length_unit == "tokens"

@@ -180,14 +180,17 @@ def _model_header(title: Title, facts: Mapping[str, Any]) -> str:
 
 def _glance(facts: Mapping[str, Any]) -> str:
     lengths = facts["lengths"]
-    tokens = "not counted"
+    tokens = f"{facts['tokens']:,}" if facts["tokens"] else "not counted"
+    length = ""
     if lengths:
-        tokens = f"{facts['tokens']:,}"
-        tokens += f"; half up to {lengths['median']:,}, 95 % up to {lengths['p95']:,}, longest {lengths['longest']:,}"
+        length = (
+            f"half up to {lengths['median']:,}, 95 % up to {lengths['p95']:,}, longest {lengths['longest']:,}"
+        )
     rows: list[tuple[str, Any]] = [
         ("traces", facts["rows"]),
         ("problems", f"{facts['problems']:,} ({facts['rows'] / facts['problems']:.1f} traces each)"),
         ("tokens of the completions", tokens),
+        *([(f"{facts['length_unit']} of a completion", length)] if lengths else []),
         ("domains", ", ".join(f"{domain} {n:,}" for domain, n in facts["domains"].items())),
     ]
     if facts["models"]:

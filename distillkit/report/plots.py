@@ -136,13 +136,13 @@ def bars(counts: Mapping[str, int]) -> "Figure":
         return figure
 
 
-def length_histogram(tokens: Mapping[str, Sequence[int]]) -> "Figure":
+def length_histogram(lengths: Mapping[str, Sequence[int]], unit: str = "tokens") -> "Figure":
     """Share of the completions of each group by their length."""
-    with _axes("tokens") as (figure, axes):
-        longest = max((max(each) for each in tokens.values() if each), default=1)
+    with _axes(unit) as (figure, axes):
+        longest = max((max(each) for each in lengths.values() if each), default=1)
         width = max(1, -(-(longest + 1) // BINS))
         edges = [width * step for step in range(-(-(longest + 1) // width) + 1)]
-        for colour, values in zip(cycle(COLOURS), tokens.values(), strict=False):
+        for colour, values in zip(cycle(COLOURS), lengths.values(), strict=False):
             if values:
                 shares = [0.0] * (len(edges) - 1)
                 for value in values:

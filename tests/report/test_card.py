@@ -17,6 +17,7 @@ FACTS: dict[str, Any] = {
     "languages": {"en": 900, "zh": 300},
     "models": {"org/teacher": 1_200},
     "mixed_language": 6,
+    "length_unit": "tokens",
     "lengths": {"median": 20, "p95": 40, "longest": 90},
     "rejected": 0,
     "teachers": [
@@ -130,7 +131,8 @@ def test_the_card_tells_where_rows_come_from_and_where_they_went() -> None:
     text = card()
     for line in (
         "1,200 reasoning traces of 400 problems, 30,000 tokens of completions. Version 1.2.0.",
-        "| tokens of the completions | 30,000; half up to 20, 95 % up to 40, longest 90 |",
+        "| tokens of the completions | 30,000 |",
+        "| tokens of a completion | half up to 20, 95 % up to 40, longest 90 |",
         "| domains | math 1,000, code 200 |",
         "| mix languages | 6 (0.5%) |",
         f"- Teacher: `org/teacher` at `{'c' * 40}` (n 4, temperature 0.6; stage `traces`). Its licence: mit.",
@@ -149,7 +151,7 @@ def test_the_card_tells_where_rows_come_from_and_where_they_went() -> None:
 
 
 def test_what_was_not_measured_is_not_told() -> None:
-    text = card(languages={}, mixed_language=None, lengths=None, conditions=[])
+    text = card(languages={}, mixed_language=None, tokens=0, lengths=None, conditions=[])
     assert "language" not in header(text)
     assert "mix languages" not in text
     assert "| tokens of the completions | not counted |" in text

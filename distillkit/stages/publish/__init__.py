@@ -165,8 +165,8 @@ class Publish(Stage):
         }
         steps = [step for step in facts["funnel"] if step["kind"] != "problems"]
         plots.save_png(plots.funnel(steps), tree / "funnel.png")
-        if portrait.tokens:
-            plots.save_png(plots.length_histogram({"published": portrait.tokens}), tree / "lengths.png")
+        histogram = plots.length_histogram({"published": portrait.length}, portrait.length_unit)
+        plots.save_png(histogram, tree / "lengths.png")
         return facts
 
     def _origin(self, job: Job, behind: Sequence[Artifact], models: Iterable[str] = ()) -> dict[str, Any]:
