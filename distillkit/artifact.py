@@ -6,10 +6,12 @@ that came out. Downstream keys on content, so that a stage rebuilt with equal ou
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from xxhash import xxh3_128
 
 from distillkit.errors import MissingError, StageError
 from distillkit.spec import canonical, digest, file_digest
@@ -172,6 +174,22 @@ def content_of(rows: Sequence[Row]) -> str:
         body = canonical({key: value for key, value in row.items() if key != "telemetry"})
         total += int.from_bytes(hashlib.blake2b(body, digest_size=32).digest(), "big")
     return f"{total % _MODULUS:064x}"
+
+
+def state_of(rows: Iterable[Row]) -> bytes:
+    """16 bytes over everything that some rows say, in their order, `telemetry` aside.
+
+    Several times as fast as `content_of`, for telling whether rows are as they were; it names no content.
+    """
+    state = xxh3_128()
+    for row in rows:
+        for name in sorted(row):
+            if name != "telemetry":
+                value = row[name]
+                data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else canonical(value)
+                state.update(f"{name}:{type(value).__name__}:{len(data)}:".encode())
+                state.update(data)
+    return state.digest()
 
 
 def add_contents(contents: Sequence[str]) -> str:

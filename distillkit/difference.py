@@ -9,11 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from xxhash import xxh3_128
-
-from distillkit.artifact import Row
+from distillkit.artifact import Row, state_of
 from distillkit.grid import Grid, rich_table
-from distillkit.spec import canonical
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -174,15 +171,8 @@ def _names(parts: Sequence[Part]) -> set[str]:
 
 
 def _state(row: Row, only: set[str] | None) -> bytes:
-    """16 bytes over everything that a row says, or over some columns of it."""
-    state = xxh3_128()
-    for name in sorted(row if only is None else only & row.keys()):
-        if name != "telemetry":
-            value = row[name]
-            data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else canonical(value)
-            state.update(f"{name}:{type(value).__name__}:{len(data)}:".encode())
-            state.update(data)
-    return state.digest()
+    """What a row says, in all its columns or in some."""
+    return state_of([row if only is None else {name: row[name] for name in only & row.keys()}])
 
 
 def _columns(

@@ -226,11 +226,6 @@ def conditions(artifacts: Iterable[Artifact]) -> list[dict[str, str]]:
     return found
 
 
-def selections(store: Store, selection: Artifact) -> list[Artifact]:
-    """A selection and those that it was made from, the earliest first."""
-    return [each for each in lineage(store, selection, DATA) if each.type == "selection"]
-
-
 def decontamination(artifacts: Iterable[Artifact]) -> list[dict[str, Any]]:
     """What was looked for in the rows and found: [{stage, against, on, rows, found}] of every search for leaks.
 

@@ -7,20 +7,18 @@ were are taken from the shard that was labelled last, so that a dataset grows wi
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from xxhash import xxh3_128
-
-from distillkit.artifact import STREAMED_ROWS, Counts, Row, problem_in
+from distillkit.artifact import STREAMED_ROWS, Counts, Row, problem_in, state_of
 from distillkit.durable import link_or_copy, shared
 from distillkit.executor import Inline
 from distillkit.reader import BATCH_CHARACTERS, View
 from distillkit.shard import is_intact
-from distillkit.spec import canonical, digest, identity
+from distillkit.spec import identity
 from distillkit.stages.base import LABELS, SELECTION, TRACES, Job, Stage, Wire
+from distillkit.stages.cached import Cached
 from distillkit.store import Writer, merge_counts
 from distillkit.trace import Trace, trace_of
 
@@ -95,21 +93,11 @@ class ShardTask:
     out: Writer
     cache: Path
 
-    @cached_property
-    def _maker(self) -> list[Any]:
-        return [self.stage.kind, identity(self.stage), self.given.key]
-
     @property
-    def entry(self) -> "Entry":
+    def cached(self) -> Cached:
         """Where these labels are kept."""
-        key = digest([*self._maker, self.view.content(self.shard)])
-        return Entry(self.cache / key[:2] / f"{key}.parquet")
-
-    @property
-    def last(self) -> Path:
-        """Where it stands which entry was the last for this shard of a text of this name."""
-        names = [text.stage for text in self.view.texts]
-        return self.cache / "last" / digest([*self._maker, names, self.view.shards, self.shard])
+        maker = [self.stage.kind, identity(self.stage), self.given.key]
+        return Cached(self.cache, maker, self.view, self.shard)
 
 
 @dataclass(frozen=True)
@@ -169,30 +157,25 @@ def _rows(file: Path) -> Iterator[Row]:
 
 def label_shard(task: ShardTask) -> None:
     """Label one shard, or link it from the store's cache."""
-    entry = task.entry
-    if not (entry.file.exists() and task.out.link(task.shard, entry.file)):
-        work = _Work(task)
+    cached = task.cached
+    if not (cached.file.exists() and task.out.link(task.shard, cached.file)):
+        work = _Work(task, cached.last())
         written = task.out.stream(task.shard, work.rows(), task.stage.label_schema(), counts=work.counts)
         if not work.lasting:
             return
-        entry.keep(task.out.path / written.file, work.states)
-    with shared(task.last) as note:
-        note.write_text(str(entry.file.relative_to(task.cache)), "utf-8")
+        Entry(cached.file).keep(task.out.path / written.file, work.states)
+    cached.note()
 
 
 class _Work:
     """The labels of one shard as they are made; `counts`, `states` and `lasting` are complete behind the last."""
 
-    def __init__(self, task: ShardTask) -> None:
+    def __init__(self, task: ShardTask, last: Path | None) -> None:
         self.counts: Counts = {}
         self.states: dict[str, str] = {}
         self.lasting = True
         self._task = task
-        self._kept = (
-            Entry(task.cache / task.last.read_text("utf-8")).labels()
-            if task.last.exists()
-            else Kept({}, iter(()))
-        )
+        self._kept = Entry(last).labels() if last else NONE_KEPT
 
     def rows(self) -> Iterator[Row]:
         """A row of labels for every trace, by ascending id."""
@@ -207,7 +190,7 @@ class _Work:
         found: dict[str, Row] = {}
         fresh: list[Row] = []
         for problem, rows in _by_problem(batch).items():
-            state = self.states[problem] = _state(rows)
+            state = self.states[problem] = state_of(rows).hex()
             kept = self._kept.of(problem, state)
             if kept is None:
                 fresh += rows
@@ -225,15 +208,3 @@ def _by_problem(rows: Iterable[Row]) -> dict[str, list[Row]]:
     for row in rows:
         problems.setdefault(problem_in(row["id"]), []).append(row)
     return problems
-
-
-def _state(rows: list[Row]) -> str:
-    """32 hex digits over everything in a problem's traces that labels may depend on."""
-    state = xxh3_128()
-    for row in rows:
-        for name, value in row.items():
-            if name != "telemetry":
-                data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else canonical(value)
-                state.update(f"{name}:{type(value).__name__}:{len(data)}:".encode())
-                state.update(data)
-    return state.hexdigest()

@@ -16,7 +16,7 @@ from distillkit.artifact import Row, problem_in
 from distillkit.durable import shared, write_parquet
 from distillkit.reader import View
 from distillkit.shingles import WORDS, runs
-from distillkit.spec import digest
+from distillkit.stages.cached import Cached
 from distillkit.stages.dedup.signature import ALGORITHMS, PERMUTATIONS, SEED, Library, signatures
 from distillkit.text import normalise
 
@@ -89,22 +89,16 @@ class SketchTask:
     cache: Path
 
     @cached_property
-    def _maker(self) -> list[object]:
-        algorithm = [VERSION, WORDS, self.library, ALGORITHMS[self.library], PERMUTATIONS, SEED]
-        return ["sketch", *algorithm, self.texts.on]
-
-    @cached_property
-    def file(self) -> Path:
+    def cached(self) -> Cached:
         """Where the sketches of these texts are kept."""
-        key = digest([*self._maker, self.texts.view.content(self.texts.shard)])
-        return self.cache / key[:2] / f"{key}.parquet"
+        algorithm = [VERSION, WORDS, self.library, ALGORITHMS[self.library], PERMUTATIONS, SEED]
+        maker = ["sketch", *algorithm, self.texts.on]
+        return Cached(self.cache, maker, self.texts.view, self.texts.shard)
 
     @property
-    def last(self) -> Path:
-        """Where it stands which sketches were the last for this shard of a text of this name."""
-        view = self.texts.view
-        names = [text.stage for text in view.texts]
-        return self.cache / "last" / digest([*self._maker, names, view.shards, self.texts.shard])
+    def file(self) -> Path:
+        """The file of the sketches."""
+        return self.cached.file
 
 
 @dataclass(frozen=True)
@@ -172,14 +166,13 @@ def _check(table: "pa.Table") -> bytes:
 def sketch_shard(task: SketchTask) -> None:
     """Sketch one shard, if it is not in the cache."""
     if load(task.file) is None:
-        donor = load(task.cache / task.last.read_text("utf-8")) if task.last.exists() else None
-        parts = _Signer(task.library, donor)
+        last = task.cached.last()
+        parts = _Signer(task.library, load(last) if last else None)
         for units in task.texts.batches():
             parts.add(units)
         with shared(task.file) as file:
             write_parquet(parts.table(), file)
-    with shared(task.last) as note:
-        note.write_text(str(task.file.relative_to(task.cache)), "utf-8")
+    task.cached.note()
 
 
 class _Signer:

@@ -23,10 +23,11 @@ from distillkit.errors import StageError
 from distillkit.hub.target import Target, check_push
 from distillkit.licence import add_licences, chosen
 from distillkit.portrait import Portrait
-from distillkit.publication import lineage, row_funnel, selections
+from distillkit.publication import lineage, row_funnel
 from distillkit.reader import View
 from distillkit.report import card, plots
 from distillkit.report.material import curves_of, points
+from distillkit.show.fate import chain
 from distillkit.spec import EXECUTION
 from distillkit.stages.base import LABELS, PUBLICATION, SCORES, SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
 from distillkit.stages.publish.layout import DATA, REJECTED, Piece, pieces, published_columns, write_piece
@@ -181,8 +182,8 @@ class Publish(Stage):
         self, job: Job, view: View, tree: Path, delivery: Delivery
     ) -> tuple[Portrait, dict[str, Shard]]:
         """Write data/ and rejected/, each finished file on its way to the Hub while the next one is made."""
-        chain = selections(job.store, view.selection) if self.rejected and view.selection else []
-        todo = pieces(view, chain, tree, job.out.scratch / "portraits")
+        dropping = chain(job.store, view.selection) if self.rejected and view.selection else []
+        todo = pieces(view, dropping, tree, job.out.scratch / "portraits")
         if not any(piece.folder == DATA for piece in todo):
             raise StageError(f"{self.name}: no rows to publish; loosen the filters before it")
         portrait, files = Portrait(), {}

@@ -14,6 +14,7 @@ from distillkit.durable import write_text
 from distillkit.portrait import Portrait
 from distillkit.reader import View
 from distillkit.shard import read_entry, write_shard
+from distillkit.show.fate import fates_in
 from distillkit.spec import canonical
 from distillkit.stages.selection import selection_schema, upsampled
 from distillkit.trace import JSON_COLUMNS, Trace, trace_of, trace_schema
@@ -31,9 +32,6 @@ READ_COLUMNS = (*TEXT_COLUMNS, "completion", "reasoning")
 REJECTION = ("reject_stage", "reject_reason")
 DATA, REJECTED = "data", "rejected"
 """Folders of the two configs."""
-
-Fate = tuple[str, str]
-"""(stage, reason) of the selection that dropped a row first."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ class Piece:
     def rows(self, portrait: Portrait) -> Iterator[Row]:
         """The published rows by ascending id, each counted in the portrait as it comes."""
         view = View(self.view.texts, self.view.labels) if self.chain else self.view
-        fates = fates_of(self.chain, self.shard)
+        fates = fates_in(self.chain, self.shard)
         for row in view.stream(self.shard, columns=READ_COLUMNS):
             fate = fates.get(row["id"])
             if self.chain and fate is None:
@@ -125,7 +123,7 @@ class Piece:
             if not portrait.rows:
                 portrait.example = _example(row["id"], published)
             portrait.add(row)
-            yield published | (dict(zip(REJECTION, fate, strict=True)) if fate else {})
+            yield published | (dict(zip(REJECTION, fate[:2], strict=True)) if fate else {})
 
 
 def _example(id: str, published: Row) -> dict[str, str]:
@@ -167,15 +165,3 @@ def kept_in(view: View, shard: int) -> int:
     if view.selection is None:
         return sum(text.manifest.tables["rows"][shard].rows for text in view.texts)
     return sum(row["kept"] for row in view.selection.stream(shard, columns=("kept",)))
-
-
-def fates_of(chain: Sequence[Artifact], shard: int) -> dict[str, Fate]:
-    """Id -> who dropped it first, and why, of the rows of a shard that the last selection of a chain does not keep."""
-    found: dict[str, Fate] = {}
-    for selection in chain:
-        for row in selection.stream(shard, columns=("id", "kept", "reason")):
-            if not row["kept"]:
-                found.setdefault(row["id"], (selection.stage, row["reason"]))
-            elif selection is chain[-1]:
-                found.pop(row["id"], None)
-    return found
