@@ -33,7 +33,7 @@ def main() -> None:
     prompts, filler = synthetic(rng)
     compare("synthetic", prompts, filler, given.traces, rng)
     data = os.environ.get("DISTILLKIT_DATA")
-    if data is not None:
+    if data:
         compare("real", *real(Path(data), rng), given.traces, rng)
         pairs(Path(data))
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from distillkit.artifact import Artifact, Manifest
 from distillkit.errors import StageError
 from distillkit.reader import View
+from distillkit.show.fate import fates
 from distillkit.spec import identity
 from distillkit.stages.base import Input, Job, write_shards
 from distillkit.stages.filter import Filter
@@ -170,6 +171,14 @@ def test_a_selection_narrows_its_part(world: World) -> None:
     short = world.run(Filter(name="short", rules=[rule]), input=[world.inputs["own"]])
     world.inputs["short"] = reference(short)
     assert copies(world.mix(["short", "chat"])) == {"short": 5, "chat": 20}
+
+
+def test_what_one_input_dropped_may_stay_by_another(world: World) -> None:
+    rule = {"field": "completion_tokens", "max": 4, "reason": "long"}
+    short = world.run(Filter(name="short", rules=[rule]), input=[world.inputs["own"]])
+    world.inputs["short"] = reference(short)
+    assert set(fates(world.store, world.mix(["own", "short"])).values()) == {None}
+    assert sum(fate is None for fate in fates(world.store, short).values()) == 5
 
 
 def test_a_row_of_two_inputs_counts_for_the_first(world: World) -> None:
