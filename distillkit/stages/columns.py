@@ -49,19 +49,19 @@ class Columns(Strict):
         found = {name: plain(look_up(row, path)) for name, path in self.reference.items()}
         return {name: value for name, value in found.items() if value is not None} or None
 
-    def among(self, names: Iterable[str], where: str) -> list[str]:
-        """Those of the `names` that are read.
+    def among(self, names: Iterable[str], where: str, more: Iterable[str] = ()) -> list[str]:
+        """Those of the `names` that are read, for `more` paths too.
 
         Raises:
             RecipeError: a path starts in none of them.
         """
-        there = list(names)
-        for path in self.paths():
+        there, paths = list(names), [*self.paths(), *more]
+        for path in paths:
             if not any(_leads(name, path) for name in there):
                 raise RecipeError(
                     f"{where}: no column {path!r}; there are {', '.join(there)}; map them with columns:"
                 )
-        return [name for name in there if any(_leads(name, path) for path in self.paths())]
+        return [name for name in there if any(_leads(name, path) for path in paths)]
 
 
 def _leads(name: str, path: str) -> bool:

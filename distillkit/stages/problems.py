@@ -35,6 +35,7 @@ _BELONGS = {
     "columns": _MAPPED,
     "reference_pattern": _MAPPED,
     "shuffle": _MAPPED,
+    "where": _MAPPED,
 }
 
 
@@ -63,6 +64,8 @@ class Problems(Stage):
     reference_pattern: str | None = None
     r"""Regular expression whose one group is the answer in a text reference (the last match counts), e.g.
     '#### (.+)' for GSM8K."""
+    where: dict[str, Annotated[list[str | int | float | bool], Field(min_length=1)]] = {}
+    """Column -> its values that are taken, e.g. {level: [3, 4, 5]}; other rows are left out as `other_<column>`."""
     domain: str | None = None
     """Names the verifier; left out: the toy family's own, logic for a task of reasoning-gym, else math."""
     decontaminate: Annotated[
@@ -187,7 +190,7 @@ class Problems(Stage):
                 if limit is not None and len(intake.kept) > 2 * limit:
                     intake.sample(limit, self.seed)
         if names and self.logic is None:
-            self.columns.among(names, self._where)
+            self._choose(list(names))
         if limit is not None:
             intake.sample(limit, self.seed)
         return intake
@@ -206,7 +209,7 @@ class Problems(Stage):
             yield from self.logic.rows(self.seed, self.limit or 0, self.split)
 
     def _choose(self, names: list[str]) -> list[str]:
-        return self.columns.among(names, self._where)
+        return self.columns.among(names, self._where, self.where)
 
     @property
     def _origin(self) -> str:
@@ -229,6 +232,9 @@ class Problems(Stage):
             return self._puzzle(self.logic, row)
         columns = self.columns
         try:
+            for path, values in self.where.items():
+                if plain(look_up(row, path)) not in values:
+                    return f"other_{path.rpartition('.')[2]}"
             messages = messages_of(look_up(row, columns.prompt))
             reference = self._reference(columns.gold(row))
             extra = {name: plain(look_up(row, path)) for name, path in columns.extra.items()}

@@ -75,6 +75,16 @@ class TestToy:
 
 
 class TestFile:
+    def test_takes_only_rows_with_these_values(self, tmp_path: Path) -> None:
+        file = write(tmp_path / "train.jsonl", sums(9))
+        artifact = made(
+            tmp_path, file=file, columns=GSM8K, where={"level": [1, 2]}, reference_pattern="#### (.+)"
+        )
+        assert len(problems_of(artifact)) == 6
+        assert artifact.manifest.rejected == {"other_level": 3}
+        with pytest.raises(RecipeError, match="no column 'lvl'"):
+            made(tmp_path, file=file, columns=GSM8K, where={"lvl": [1]})
+
     def test_maps_columns_and_reads_the_gold_out_of_text(self, tmp_path: Path) -> None:
         file = write(tmp_path / "train.jsonl", sums(5))
         artifact = made(
