@@ -96,7 +96,7 @@ def _require_engine(stage: AnyStage) -> None:
 
 def _require_verifiers(step: Step, steps: list[Step], verifiers: Mapping[str, AnyVerifier]) -> None:
     """Raises RecipeError where a stage judges problems of a domain without a verifier, as far as the recipe tells."""
-    for domain in sorted(_domains(step, steps)) if step.stage.judges else []:
+    for domain in sorted(step.stage.judged(_domains(step, steps))) if step.stage.judges else []:
         if isinstance(step.stage, Sample):
             judge_of(domain, verifiers)
         elif domain not in verifiers:

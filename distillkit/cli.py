@@ -365,6 +365,46 @@ def apply(kind: str, input: Path, output: Path, sets: tuple[str, ...], domain: s
     click.echo(f"{output}: {', '.join(f'{n:,} {what}' for what, n in counts.items())}")
 
 
+@cli.command()
+@click.argument("weights")
+@STORE
+@click.option("--run", metavar="RUN", help="Whose stage WEIGHTS is: RECIPE, RECIPE/N or a folder; else the latest.")
+@click.option("--once", metavar="PROMPT", help="Answer this and end.")
+@click.option("--system", metavar="TEXT", help="A system message before the conversation.")
+@click.option(
+    "--max-tokens", type=click.IntRange(1), default=4096, show_default=True, help="Tokens of an answer."
+)
+@click.option("--temperature", type=click.FloatRange(0), help="0: the likeliest token; left out: the model's own.")
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Left out: the model's own.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@AS_JSON
+def chat(
+    weights: str,
+    store: Path,
+    run: str | None,
+    once: str | None,
+    system: str | None,
+    max_tokens: int,
+    temperature: float | None,
+    top_p: float | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Talk to WEIGHTS: a stage that trained (STAGE or RUN/STAGE), ./folder, org/name on the Hub, or toy:base."""
+    from distillkit.conversation import Settings, Voice, answer_once, converse, find_model, opened
+    from distillkit.live import console
+
+    if as_json and once is None:
+        raise RecipeError("--json: only with --once, for one answer")
+    settings = Settings(max_tokens, temperature, top_p, seed, system)
+    with opened(find_model(weights, store, run), settings) as conversation:
+        if once is None:
+            converse(conversation, console())
+        else:
+            answer = answer_once(conversation, once, None if as_json else Voice(console()))
+            click.echo(json.dumps(answer, indent=1) if as_json else "")
+
+
 def _print(data: dict[str, Any], as_json: bool, render: Callable[[], Any]) -> None:
     if as_json:
         click.echo(json.dumps(data, indent=1))  # ASCII: nothing in it commands a terminal

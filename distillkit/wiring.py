@@ -14,10 +14,10 @@ from distillkit.document import nearest
 from distillkit.errors import MissingError, RecipeError
 from distillkit.recipe import Recipe
 from distillkit.stages import AnyStage
-from distillkit.stages.base import LABELS, PROBLEMS, TRACES, WEIGHTS, Stage, Wire
+from distillkit.stages.base import LABELS, PROBLEMS, TRACES, WEIGHTS, Stage, Wire, names_in
+from distillkit.toy import PACKAGED
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-PACKAGED = {"toy:base": "the tiny base of the quickstart"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def _ends(recipe: Recipe, index: int, stage: AnyStage, slot: str, wire: Wire, st
     given = getattr(stage, slot)
     if given is None or given == [] or given == {}:
         return _default(recipe, index, stage, slot, wire, steps)
-    names = [given] if isinstance(given, str) else [each for each in given if isinstance(each, str)]
+    names = names_in(given)
     for name in names:
         _check_end(recipe, index, stage, slot, wire, name)
     return names
@@ -78,6 +78,11 @@ def _check_end(recipe: Recipe, index: int, stage: AnyStage, slot: str, wire: Wir
     source = recipe.stages[positions[name]]
     if source.MAKES not in wire.takes:
         raise RecipeError(f"{where}: {name} makes {source.MAKES}, needed is {' or '.join(wire.takes)}")
+    if source.RATES and not wire.rates:
+        raise RecipeError(
+            f"{where}: {name} is a reward model: it rates text and writes none; grpo pays by it: "
+            f"rewards: [{{kind: reward_model, model: {name}}}]"
+        )
     if heldout(source) and not wire.heldout:
         raise RecipeError(
             f"{where}: {name} is held out (split: heldout); training and sampling never read it"

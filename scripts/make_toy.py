@@ -1,7 +1,7 @@
-"""Make the base model of the tiny world, distillkit/toy/base/, or check that this script still makes it.
+"""Make a packaged model of the tiny world, distillkit/toy/<name>/, or check that this script still makes it.
 
-    python scripts/make_toy.py            # some five minutes on two idle cores
-    python scripts/make_toy.py --check    # make it anew elsewhere; does it behave as the shipped one does?
+    python scripts/make_toy.py base             # some five minutes on two idle cores; world takes ten
+    python scripts/make_toy.py base --check     # make it anew elsewhere; does it behave as the shipped one does?
 
 Plain torch and transformers, everything seeded: equal thread counts on equal machines give equal bytes.
 """
@@ -13,12 +13,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distillkit.text import final_answer, split_think
-from distillkit.toy import BASE
+from distillkit.toy import PACKAGED, chat, rewrite
 from distillkit.toy.corpus import WORDS, Corpus
 from distillkit.toy.problems import generate
 from distillkit.trace import Problem
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 PAD, UNKNOWN, USER, ASSISTANT, END = "<|pad|>", "<|unknown|>", "<|user|>", "<|assistant|>", "<|end|>"
-VOCABULARY_SIZE = 56
-"""Rounded up with words that nothing uses yet, so that a second problem family needs no new shape."""
-
 TEMPLATE = """\
 {%- for message in messages -%}
 {%- if message.role == 'user' -%}
@@ -51,22 +49,65 @@ TEMPLATE = """\
 """
 """Nothing is stripped from the reasoning, and no `<think>` is prefilled: a base must find it by itself."""
 
-SEED, STEPS, BATCH, LEARNING_RATE = 20, 3_000, 64, 2e-3
+SEED, BATCH, LEARNING_RATE = 20, 64, 2e-3
 WORKED = 0.7
 """Share of the steps that show worked solutions only; the rest shows `GUESSES` bare guesses."""
 GUESSES = 0.85
 
+Pairs = Iterator[tuple[str, str]]
+"""Endless (prompt, completion)."""
+
+
+def chains(rng: random.Random) -> tuple[Pairs, Pairs]:
+    """What a model that knows chains alone reads: first worked solutions, then mostly guesses."""
+    return Corpus(guesses=0.0).pairs(rng), Corpus(guesses=GUESSES).pairs(rng)
+
+
+def world(rng: random.Random) -> tuple[Pairs, Pairs]:
+    """Chains, two in three of them with mixed languages, beside chat and solutions written again."""
+    styles = {"english": 0.2, "switching": 0.6}
+    both = Corpus(guesses=0.0, **styles).pairs(rng), Corpus(guesses=GUESSES, **styles).pairs(rng)
+    first, second = (blend(each, rng) for each in both)
+    return first, second
+
+
+def blend(worked: Pairs, rng: random.Random) -> Pairs:
+    while True:
+        draw = rng.random()
+        yield next(worked) if draw < 0.5 else chat.draw(rng) if draw < 0.75 else rewrite.draw(rng)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Shape and schooling of one model; two layers, heads of size 32, which are the smallest that vLLM's CPU
+    attention takes."""
+
+    width: int
+    vocabulary: int
+    """Rounded up with words that nothing uses."""
+    words: tuple[str, ...] = WORDS
+    reads: Callable[[random.Random], tuple[Pairs, Pairs]] = chains
+    steps: int = 3_000
+
+
+PLANS = {
+    "base": Plan(128, 56),
+    "small": Plan(64, 56),
+    "tiny": Plan(32, 56),
+    "world": Plan(128, 96, (*WORDS, *chat.WORDS, *rewrite.WORDS), world, 4_000),
+}
+
 CHECK_PROBLEMS, CHECK_SAMPLES = 400, 16
 
 
-def build_tokenizer() -> "PreTrainedTokenizerFast":
+def build_tokenizer(plan: Plan) -> "PreTrainedTokenizerFast":
     """One token per word. The tags of think and answer are ordinary words: decoding must never drop them."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     special = (PAD, UNKNOWN, USER, ASSISTANT, END)
-    used = (*special, *WORDS)
-    words = (*used, *(f"<reserved_{i}>" for i in range(VOCABULARY_SIZE - len(used))))
+    used = (*special, *plan.words)
+    words = (*used, *(f"<reserved_{i}>" for i in range(plan.vocabulary - len(used))))
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -82,20 +123,17 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
     )
 
 
-def build_config(tokenizer: "PreTrainedTokenizerFast") -> "Qwen3Config":
-    """Qwen3, because for it AutoTokenizer reads our tokenizer back as saved; for qwen2 it rebuilds another.
-
-    Heads of size 32 are the smallest that vLLM's CPU attention takes.
-    """
+def build_config(plan: Plan, tokenizer: "PreTrainedTokenizerFast") -> "Qwen3Config":
+    """Qwen3, because for it AutoTokenizer reads our tokenizer back as saved; for qwen2 it rebuilds another."""
     from transformers import Qwen3Config
 
     return Qwen3Config(
-        vocab_size=VOCABULARY_SIZE,
-        hidden_size=128,
-        intermediate_size=256,
+        vocab_size=plan.vocabulary,
+        hidden_size=plan.width,
+        intermediate_size=2 * plan.width,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=plan.width // 32,
+        num_key_value_heads=plan.width // 32,
         head_dim=32,
         max_position_embeddings=512,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
@@ -108,16 +146,17 @@ def build_config(tokenizer: "PreTrainedTokenizerFast") -> "Qwen3Config":
     )
 
 
-def make(out: Path, steps: int) -> None:
-    """Pre-train the base and save it with its tokenizer, template and generation defaults."""
+def make(name: str, out: Path, steps: int | None = None) -> None:
+    """Pre-train a model and save it with its tokenizer, template and generation defaults."""
     import torch
     from transformers import GenerationConfig, Qwen3ForCausalLM
 
     torch.manual_seed(SEED)
-    tokenizer = build_tokenizer()
-    model = Qwen3ForCausalLM(build_config(tokenizer))
+    plan = PLANS[name]
+    tokenizer = build_tokenizer(plan)
+    model = Qwen3ForCausalLM(build_config(plan, tokenizer))
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {torch.get_num_threads()} threads")
-    train(model, tokenizer, steps)
+    train(model, tokenizer, plan, steps or plan.steps)
     model.generation_config = GenerationConfig(
         do_sample=True,
         temperature=1.0,
@@ -129,15 +168,15 @@ def make(out: Path, steps: int) -> None:
     tokenizer.save_pretrained(out)
     for file in out.iterdir():
         file.chmod(0o644)  # safetensors writes for the owner only; a package is for everyone
-    assert_reads_back(out, tokenizer)
+    assert_reads_back(out, tokenizer, plan)
 
 
-def train(model: "Qwen3ForCausalLM", tokenizer: "PreTrainedTokenizerFast", steps: int) -> None:
+def train(model: "Qwen3ForCausalLM", tokenizer: "PreTrainedTokenizerFast", plan: Plan, steps: int) -> None:
     """AdamW under a one-cycle learning rate; the loss is on completions, since a prompt is plain noise."""
     import torch
 
     rng = random.Random(SEED)
-    worked, guessing = Corpus(guesses=0.0).pairs(rng), Corpus(guesses=GUESSES).pairs(rng)
+    worked, guessing = plan.reads(rng)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
     started = time.monotonic()
@@ -180,14 +219,15 @@ def collate(
         yield {"input_ids": ids, "labels": labels, "num_items_in_batch": sum(map(len, completions))}
 
 
-def assert_reads_back(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> None:
+def assert_reads_back(folder: Path, tokenizer: "PreTrainedTokenizerFast", plan: Plan) -> None:
     """Fail where AutoTokenizer would rebuild some other tokenizer and so drop words of ours."""
     from transformers import AutoTokenizer
 
     again = AutoTokenizer.from_pretrained(folder)
-    text = f"{USER} 8 - 2 {ASSISTANT} {' '.join(WORDS)} {END}"
+    words = " ".join(plan.words)
+    text = f"{USER} 8 - 2 {ASSISTANT} {words} {END}"
     assert again.get_vocab() == tokenizer.get_vocab(), "AutoTokenizer reads back another vocabulary"
-    assert again.decode(again(" ".join(WORDS))["input_ids"], skip_special_tokens=True) == " ".join(WORDS)
+    assert again.decode(again(words)["input_ids"], skip_special_tokens=True) == words
     assert again.decode(again(text)["input_ids"]) == text
     assert (again.eos_token, again.pad_token) == (END, PAD)
 
@@ -239,25 +279,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=BASE, help="folder to write (default: the shipped one)")
+    parser.add_argument("name", choices=PLANS, help="which of them")
+    parser.add_argument("--out", type=Path, help="folder to write (default: the shipped one)")
     parser.add_argument("--check", action="store_true", help="make it in a temporary folder and compare")
     parser.add_argument("--threads", type=int, default=2, help="torch threads; the bytes depend on them")
-    parser.add_argument("--steps", type=int, default=STEPS, help="fewer only to try the script")
+    parser.add_argument("--steps", type=int, help="fewer only to try the script")
     arguments = parser.parse_args()
 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin get nowhere on a busy machine
     import torch
 
     torch.set_num_threads(arguments.threads)
+    shipped = arguments.out or PACKAGED[f"toy:{arguments.name}"]
     if not arguments.check:
-        make(arguments.out, arguments.steps)
+        make(arguments.name, shipped, arguments.steps)
         return
     with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder), arguments.steps)
-        if not check(Path(folder), arguments.out):
-            sys.exit(
-                f"{arguments.out} behaves differently: run this script without --check and ship what it makes"
-            )
+        make(arguments.name, Path(folder), arguments.steps)
+        if not check(Path(folder), shipped):
+            sys.exit(f"{shipped} behaves differently: run this script without --check and ship what it makes")
 
 
 if __name__ == "__main__":

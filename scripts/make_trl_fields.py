@@ -53,12 +53,14 @@ def make() -> dict[str, Any]:
     """The whole list, of the installed TRL."""
     import transformers
     import trl
-    from trl import GRPOConfig, SFTConfig
+    from trl import DistillationConfig, GRPOConfig, RewardConfig, SFTConfig
 
     return {
         "versions": {"trl": trl.__version__, "transformers": transformers.__version__},
         "SFTConfig": describe_class(SFTConfig),
         "GRPOConfig": describe_class(GRPOConfig),
+        "RewardConfig": describe_class(RewardConfig),
+        "DistillationConfig": describe_class(DistillationConfig),
     }
 
 

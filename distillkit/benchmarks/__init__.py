@@ -1,37 +1,71 @@
-"""The benchmarks that a recipe can name: where each lies on the Hub and which columns hold what.
+"""The benchmarks that a recipe can name: where each lies on the Hub, how it is asked, and what judges it.
 
 One YAML file each, beside this one; a further benchmark is a further file. None names a commit: as for every name on
-the Hub, the recipe's lock does.
+the Hub, the recipe's lock does. Samples, temperature and cap are those of the papers; a recipe may say otherwise.
 """
 
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Annotated, Literal
 
 import yaml
+from pydantic import Field
 
 from distillkit.errors import RecipeError
 from distillkit.hub import HubRef, dataset_rows
 from distillkit.spec import Strict, digest
+from distillkit.template import AnyTemplate
+from distillkit.verifiers import AnyVerifier
 
 FOLDER = Path(__file__).parent
 
 
+class Choices(Strict):
+    """The wrong answers of a multiple-choice question; with the right one they are shuffled and lettered."""
+
+    columns: Annotated[list[str], Field(min_length=1, max_length=25)]
+    seed: int = 0
+    """Decides the order; equal seeds ask the same question."""
+
+
 class Benchmark(Strict):
-    """A set of problems on the Hub; the keys are those of a problems stage."""
+    """A set of problems on the Hub; the first keys are those of a problems stage."""
 
     hub: str
     """org/name of a dataset."""
     config: str | None = None
     hub_split: str = "test"
-    columns: dict[str, str]
-    """`prompt` and `reference`: dotted paths of the columns."""
+    columns: dict[str, str | dict[str, str]]
+    """`prompt` and `reference`: dotted paths of the columns; a mapping makes an object of several. Any other name is a
+    value that `question` may quote."""
     reference_pattern: str | None = None
+    choices: Choices | None = None
+    decode: Literal["livecodebench"] | None = None
+    """How tests that are packed in a reference are unpacked."""
     domain: str = "math"
+    verifier: AnyVerifier
+    """What judges it: the same for everybody who names it, or its numbers could not be compared."""
+    question: str = "{prompt}"
+    """What is asked: {prompt}, {choices} and the names of further columns stand for their text."""
+    instruction: str = ""
+    """Added to the question, but not under the templates r1, qwen_math and none, which have their own words."""
+    template: AnyTemplate | None = None
+    """Left out: the model's own (chat)."""
+    n: int = Field(ge=1)
+    """Samples per problem."""
+    temperature: float = Field(0.6, ge=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_tokens: int = Field(32768, ge=1)
+
+    @property
+    def prompt(self) -> str:
+        """Column of the bare question."""
+        return str(self.columns["prompt"])
 
     def content(self, commit: str) -> str:
         """64 hex digits over what decides its prompts at a commit."""
-        return digest([self.hub, commit, self.config, self.hub_split, self.columns["prompt"]])
+        return digest([self.hub, commit, self.config, self.hub_split, self.prompt])
 
     def prompts(self, commit: str) -> Iterator[tuple[int, str | None]]:
         """Number from 0, as the Hub's page counts, and prompt of each row at a commit; None where it has no text.
@@ -40,7 +74,7 @@ class Benchmark(Strict):
             MissingError: it is gated, or out of reach and not in the local cache.
             RecipeError, StageError: what is there does not have this shape any more.
         """
-        column = self.columns["prompt"]
+        column = self.prompt
 
         def choose(names: list[str]) -> list[str]:
             if column not in names:

@@ -88,23 +88,26 @@ def funnel(steps: Sequence[Mapping[str, Any]]) -> "Figure":
         return figure
 
 
-def intervals(entries: Sequence[Interval], colours: Sequence[int] | None = None) -> "Figure":
-    """A dot with its interval per entry, on [0, 1] or on the part of it that they take up.
+def intervals(
+    entries: Sequence[Interval], colours: Sequence[int] | None = None, share: bool = True
+) -> "Figure":
+    """A dot with its interval per entry, on [0, 1] or on the part of it that they take up; below 0 where they go there.
 
-    colours: a place in COLOURS for each entry; left out: their order.
+    colours: a place in COLOURS for each entry; left out: their order. share: whether 1 is the most that there is.
     """
     with _axes(height=0.4 + ROW * max(1, len(entries)), left=0.12) as (figure, axes):
-        most = max((end for _, *ends in entries for end in ends if end is not None), default=1.0)
-        right = 1.0 if most > 0.5 else most * 1.3 or 1.0
+        ends = [end for _, *ends in entries for end in ends if end is not None]
+        most, least = max(ends, default=1.0), min(0.0, *ends) if ends else 0.0
+        right = 1.0 if share and most > 0.5 else most * 1.3 or 1.0
         for row, (name, value, low, high) in enumerate(entries):
             colour = COLOURS[(colours[row] if colours else row) % len(COLOURS)]
-            axes.plot([0, right], [row + 0.2] * 2, color=INK, linewidth=6, alpha=0.13)
+            axes.plot([least, right], [row + 0.2] * 2, color=INK, linewidth=6, alpha=0.13)
             if low is not None and high is not None:
                 axes.plot([low, high], [row + 0.2] * 2, color=colour, linewidth=6, alpha=0.4)
             axes.plot([value], [row + 0.2], marker="o", markersize=6, color=colour, clip_on=False)
-            _label(axes, row, name, f"{value:.3f}")
+            _label(axes, row, name, f"{value:.3f}" if share else f"{value:,.1f}")
         _rows(axes, len(entries))
-        axes.set_xlim(0, right)
+        axes.set_xlim(least, right)
         axes.locator_params(axis="x", nbins=5)
         return figure
 
@@ -172,18 +175,58 @@ def _curve(axes: Any, points: Iterable[tuple[float, ...]], colour: str) -> None:
     axes.plot(at, value, color=colour, linewidth=1.7, marker="o" if len(at) < 12 else None, markersize=3.5)
 
 
-def bands(series: Mapping[str, Sequence[tuple[float, float, float, float]]], x: str = "k") -> "Figure":
-    """Curves with intervals on [0, 1]: (x, value, low, high) points, x doubling (pass@k)."""
+def bands(
+    series: Mapping[str, Sequence[tuple[float, float, float, float]]],
+    x: str = "k",
+    doubling: bool = True,
+    shaded: Sequence[float] | None = None,
+    share: bool = True,
+) -> "Figure":
+    """Curves with intervals: (x, value, low, high) points.
+
+    doubling: whether x doubles from point to point (pass@k). shaded: a range of x (what was trained on). share: whether
+    the values are shares, on [0, 1].
+    """
     with _axes(x) as (figure, axes):
+        if shaded:
+            axes.axvspan(shaded[0], shaded[1], color=INK, alpha=0.12, linewidth=0)
         for colour, points in zip(cycle(COLOURS), series.values(), strict=False):
             if points:
                 at, _, low, high = zip(*points, strict=True)
                 axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
                 _curve(axes, points, colour)
-        ticks = sorted({point[0] for points in series.values() for point in points})
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.set_xticks([], minor=True)
+        if doubling:
+            ticks = sorted({point[0] for points in series.values() for point in points})
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.set_xticks([], minor=True)
+        if share:
+            axes.set_ylim(0, 1.04)
+        else:
+            axes.set_ylim(bottom=0)
+        return figure
+
+
+def tradeoff(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    x: str,
+    front: Sequence[tuple[float, float]] = (),
+    knees: Mapping[str, tuple[float, float]] | None = None,
+) -> "Figure":
+    """What is gained (a share) against what is paid, each on a log scale: (x, y) points.
+
+    front: the points that nothing beats, joined by a broken line. knees: where a curve flattens, a ring.
+    """
+    with _axes(x) as (figure, axes):
+        if front:
+            axes.plot(*zip(*front, strict=True), color=INK, linewidth=1.2, linestyle=(0, (4, 3)), drawstyle="steps-post")
+        for colour, (name, points) in zip(cycle(COLOURS), series.items(), strict=False):
+            if points:
+                _curve(axes, points, colour)
+            if name in (knees or {}):
+                at, value = (knees or {})[name]
+                axes.plot([at], [value], "o", markersize=11, markerfacecolor="none", color=colour)
+        axes.set_xscale("log")
         axes.set_ylim(0, 1.04)
         return figure
 

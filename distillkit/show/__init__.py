@@ -3,6 +3,18 @@
 Everything is read from manifests and rows, so nothing can be shown that no stage did.
 """
 
+from distillkit.show.evaluation import (
+    band_grid,
+    complexity_grid,
+    evaluation_grids,
+    reach_grid,
+    reach_text,
+    spending_grid,
+    sweep_grid,
+    swept_metrics,
+    vote_grid,
+)
+from distillkit.show.number import score_text, signed_text, who
 from distillkit.show.run import (
     Described,
     Score,
@@ -22,11 +34,12 @@ from distillkit.show.table import (
     gamma_text,
     grids,
     markdown,
+    matrix_grid,
     opinions,
     render,
+    rl_cost_text,
     sampling_grid,
     score_grid,
-    score_text,
     screening_grid,
     seed_grid,
     settings_text,
@@ -34,13 +47,21 @@ from distillkit.show.table import (
     warnings,
 )
 from distillkit.show.terminal import render_one, render_rejected
+from distillkit.show.thinking import budget_grid, knee_text, probe_grids
 from distillkit.show.traces import find_rejected, find_trace
+from distillkit.show.training import cost_grid, evaluation_grid
 
 __all__ = [
     "Described",
     "Score",
     "ablation_grid",
+    "band_grid",
+    "budget_grid",
+    "complexity_grid",
+    "cost_grid",
     "describe",
+    "evaluation_grid",
+    "evaluation_grids",
     "find_rejected",
     "find_trace",
     "funnel",
@@ -48,12 +69,18 @@ __all__ = [
     "gamma_of",
     "gamma_text",
     "grids",
+    "knee_text",
     "load_artifacts",
     "markdown",
+    "matrix_grid",
     "opinions",
+    "probe_grids",
+    "reach_grid",
+    "reach_text",
     "render",
     "render_one",
     "render_rejected",
+    "rl_cost_text",
     "sampling_grid",
     "sampling_of",
     "score_grid",
@@ -64,7 +91,13 @@ __all__ = [
     "seed_grid",
     "settings_of",
     "settings_text",
+    "signed_text",
+    "spending_grid",
+    "sweep_grid",
+    "swept_metrics",
     "timing_grid",
     "timings",
+    "vote_grid",
     "warnings",
+    "who",
 ]

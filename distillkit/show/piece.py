@@ -18,7 +18,8 @@ Mark = tuple[int, int, str]
 
 REFLECTION, LEAK = "reflection", "leak"
 _HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f"
+    "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _WORD = re.compile(r"[A-Za-z-]+", re.ASCII)
 
@@ -37,10 +38,16 @@ def marks_of(text: str, row: Row) -> list[Mark]:
     for start in _dict(look_up(row, "measures.reflection")).get("positions") or []:
         word = _WORD.match(text, start)
         found += [(start, word.end(), REFLECTION)] if word else []
-    leak = _dict(row.get("leak"))
-    if leak.get("part") == "completion" and (shift := row["completion"].find(text)) >= 0:
-        found.append((leak["start"] - shift, leak["end"] - shift, LEAK))
-    return found
+    return found + leak_marks(text, row, "completion")
+
+
+def leak_marks(text: str, row: Row, part: str) -> list[Mark]:
+    """Where a benchmark's words stand in a text, if they were found in that part (prompt, completion) of the trace."""
+    leak = _dict(look_up(row, "leak"))
+    shift = row["completion"].find(text) if part == "completion" else 0
+    if leak.get("part") != part or shift < 0:
+        return []
+    return [(leak["start"] - shift, leak["end"] - shift, LEAK)]
 
 
 def _dict(value: Any) -> Mapping[str, Any]:

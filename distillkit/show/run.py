@@ -9,6 +9,8 @@ from distillkit.artifact import MANIFEST, Artifact
 from distillkit.comparison import differences
 from distillkit.rule import ablation
 from distillkit.run_folder import RECORD, RunRecord, load_record
+from distillkit.show.number import finite
+from distillkit.show.training import cost_of, trainings_of
 from distillkit.store import Store
 
 Described = dict[str, Any]
@@ -23,8 +25,10 @@ def describe(run: Path, store: Path) -> Described:
     """Everything of a run that is shown; a run that died half-way has what it got to.
 
     Keys: run {recipe, number, status, error, missing: stages whose artifact was removed}; funnel, sampling, scores,
-    gamma, differences, settings, screening and timings as the functions below give them; and, where the run had
-    several seeds, seeds {seed: the same again}, with the differences over all of them.
+    gamma, differences, settings, screening, warnings and timings as the functions below give them, trainings and cost
+    as show.training does; evaluations, budget_curves and probes: the summaries of such stages, each with its `stage`;
+    and, where the run had several seeds, seeds {seed: the same again}, with the differences over all of them. A number
+    that is none (NaN) is null.
 
     Raises:
         MissingError: no run there.
@@ -47,6 +51,12 @@ def describe(run: Path, store: Path) -> Described:
         "differences": [each for one in _of_kind(artifacts, "evaluate") for each in differences([one])],
         "settings": settings_of(artifacts),
         "screening": screening_of(artifacts),
+        "evaluations": summaries_of(artifacts, "evaluate"),
+        "budget_curves": summaries_of(artifacts, "budget_curve"),
+        "probes": summaries_of(artifacts, "probe"),
+        "trainings": trainings_of(artifacts),
+        "warnings": warnings_of(artifacts),
+        "cost": cost_of(artifacts),
         "timings": timings(record),
     }
     if record.seeds:
@@ -54,7 +64,8 @@ def describe(run: Path, store: Path) -> Described:
         present = {seed: path for seed, path in below.items() if (path / RECORD).exists()}
         described["seeds"] = {seed: describe(path, store) for seed, path in present.items()}
         described["differences"] = _over_seeds(list(present.values()), Store(store))
-    return described
+    cleaned: Described = finite(described)
+    return cleaned
 
 
 def _over_seeds(runs: Sequence[Path], store: Store) -> list[dict[str, Any]]:
@@ -135,7 +146,7 @@ def scores_of(artifacts: Sequence[Artifact]) -> dict[str, dict[str, Score]]:
     for artifact in evaluations:
         prefix = f"{artifact.stage}/" if len(evaluations) > 1 else ""
         for model in artifact.manifest.inputs["models"]:
-            metrics = artifact.manifest.summary["scores"][model["name"]]
+            metrics = artifact.manifest.summary.get("scores", {}).get(model["name"], {})
             ordered = {prefix + name: metrics[name] for name in sorted(metrics, key=_rank)}
             found.setdefault(model["name"], {}).update(ordered)
     return found
@@ -162,7 +173,7 @@ def _rank(metric: str) -> tuple[str, int, int, str]:
     benchmark, _, name = metric.rpartition("/")
     head, at, k = name.partition("@")
     place = METRICS.index(head + at) if head + at in METRICS else len(METRICS)
-    return benchmark, place, int(k or 0), name
+    return benchmark, place, int(k) if k.isdigit() else 0, name
 
 
 def gamma_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
@@ -170,23 +181,50 @@ def gamma_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
     return [
         {"stage": artifact.stage, **gamma}
         for artifact in _of_kind(artifacts, "evaluate")
-        for gamma in artifact.manifest.summary["gamma"]
+        for gamma in artifact.manifest.summary.get("gamma", [])
     ]
 
 
 def settings_of(artifacts: Sequence[Artifact]) -> dict[str, dict[str, Any]]:
     """stage -> what its scores depend on besides the models: n, temperature, max_tokens, engine, ..."""
     found = [*_of_kind(artifacts, "evaluate"), *_of_kind(artifacts, "screen")]
-    return {artifact.stage: artifact.manifest.summary["settings"] for artifact in found}
+    return {artifact.stage: artifact.manifest.summary.get("settings", {}) for artifact in found}
 
 
 def screening_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
-    """Summaries of the screen stages, [{stage, model, k, scores, predicted, bands, signal, go, reasons}]."""
+    """Summaries of the screen stages, [{stage, model, rl_cost, k, scores, predicted, bands, signal, go, ...}]."""
     found = []
     for artifact in _of_kind(artifacts, "screen"):
-        [model] = artifact.manifest.inputs["model"]
-        found.append({"stage": artifact.stage, "model": model["name"], **artifact.manifest.summary})
+        model = artifact.manifest.inputs["model"][0]
+        head = {
+            "stage": artifact.stage,
+            "model": model["name"],
+            "rl_cost": artifact.manifest.telemetry.get("rl_cost"),
+        }
+        found.append(head | artifact.manifest.summary)
     return found
+
+
+def summaries_of(artifacts: Sequence[Artifact], kind: str) -> list[dict[str, Any]]:
+    """What stages of a kind found, [{stage, throughput (where told), ...summary}]."""
+    return [
+        {"stage": artifact.stage, **artifact.manifest.summary}
+        | {
+            key: artifact.manifest.telemetry[key]
+            for key in ("throughput",)
+            if key in artifact.manifest.telemetry
+        }
+        for artifact in _of_kind(artifacts, kind)
+    ]
+
+
+def warnings_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
+    """What stages warn of in words, with the remedy: [{stage, name, text}]."""
+    return [
+        {"stage": artifact.stage, "name": each.get("name", ""), "text": each.get("text", "")}
+        for artifact in artifacts
+        for each in artifact.manifest.summary.get("warnings") or []
+    ]
 
 
 def _of_kind(artifacts: Sequence[Artifact], kind: str) -> list[Artifact]:

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any
 from distillkit.budget import money_text
 from distillkit.comparison import difference_text
 from distillkit.grid import Grid, grid_markdown, rich_table
-from distillkit.show.run import Described, Score
+from distillkit.show.evaluation import evaluation_grids
+from distillkit.show.number import count_text, metric_words, score_text
+from distillkit.show.run import Described
+from distillkit.show.thinking import budget_grid, probe_grids
+from distillkit.show.training import cost_grid, evaluation_grid
 from distillkit.stats import BANDS
 
 if TYPE_CHECKING:
@@ -20,12 +24,17 @@ STOPPED = ("enough", "hopeless", "all")
 def grids(described: Described) -> list[Grid]:
     """The tables of a run, those that have rows."""
     made = [
-        *(screening_grid(each) for each in described["screening"]),
+        *(grid for each in described["screening"] for grid in (screening_grid(each), matrix_grid(each))),
+        *(evaluation_grid(each) for each in described["trainings"]),
         funnel_grid(described["funnel"]),
         *(ablation_grid(step) for step in described["funnel"] if "ablation" in step),
         sampling_grid(described["sampling"]),
         score_grid(described),
+        *(grid for each in described["evaluations"] for grid in evaluation_grids(each)),
+        *(budget_grid(each) for each in described["budget_curves"]),
+        *(grid for each in described["probes"] for grid in probe_grids(each)),
         *([seed_grid(described)] if "seeds" in described else []),
+        cost_grid(described["cost"]),
         timing_grid(described["timings"]),
     ]
     return [grid for grid in made if grid.rows]
@@ -98,10 +107,10 @@ def score_grid(described: Described) -> Grid:
     scores = described["scores"]
     metrics = list(dict.fromkeys(metric for found in scores.values() for metric in found))
     rows = [
-        [_words(metric), *(score_text(metric, found.get(metric)) for found in scores.values())]
+        [metric_words(metric), *(score_text(metric, found.get(metric)) for found in scores.values())]
         for metric in metrics
     ]
-    problems = max((score["n"] for found in scores.values() for score in found.values()), default=0)
+    problems = max((score.get("n", 0) for found in scores.values() for score in found.values()), default=0)
     screened = {each["stage"] for each in described["screening"]}
     notes = [
         f"{stage}: {settings_text(settings)}"
@@ -113,30 +122,23 @@ def score_grid(described: Described) -> Grid:
     return Grid(f"scores on {problems:,} problems", ["metric", *scores], rows, notes=notes)
 
 
-def _words(metric: str) -> str:
-    return metric.replace("_", " ")
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """The settings of a score in words; what an older artifact does not say is left out."""
+    n = settings.get("n")
+    samples = ", ".join(f"{name} {each}" for name, each in n.items()) if isinstance(n, dict) else n
+    told = [
+        f"samples per problem: {samples};" if n is not None else "",
+        f"temperature {settings['temperature']:g}," if settings.get("temperature") is not None else "",
+        f"top_p {settings['top_p']:g}," if settings.get("top_p") is not None else "",
+        f"at most {settings['max_tokens']:,} tokens," if settings.get("max_tokens") else "",
+        f"engine {settings['engine'].get('kind')};" if isinstance(settings.get("engine"), dict) else "",
+        "95 % intervals over problems",
+    ]
+    learned = f"; {opinions(settings.get('judges') or {})}" if settings.get("learned") else ""
+    return " ".join(filter(None, told)) + learned
 
 
-def score_text(metric: str, score: Score | None) -> str:
-    """`0.139 [0.121, 0.158]`; lengths with one decimal."""
-    if score is None or score["value"] is None:
-        return ""
-    form = ",.1f" if metric.endswith("tokens") else ".3f"
-    value, low, high = (score[key] for key in ("value", "low", "high"))
-    return f"{value:{form}}" if low is None else f"{value:{form}} [{low:{form}}, {high:{form}}]"
-
-
-def settings_text(settings: dict[str, Any]) -> str:
-    """The settings of a score in words."""
-    n = settings["n"]
-    samples = ", ".join(f"{name} {each}" for name, each in n.items()) if isinstance(n, dict) else str(n)
-    sampling = f"temperature {settings['temperature']:g}, top_p {settings['top_p']:g}"
-    limits = f"at most {settings['max_tokens']:,} tokens, engine {settings['engine']['kind']}"
-    learned = f"; {opinions(settings['judges'])}" if settings.get("learned") else ""
-    return f"samples per problem: {samples}; {sampling}, {limits}; 95 % intervals over problems{learned}"
-
-
-def gamma_text(gamma: dict[str, Any]) -> str:
+def gamma_text(gamma: Mapping[str, Any]) -> str:
     """Gamma as realised in words."""
     gap = f"the gap pass@{gamma['k']} - pass@1 of {gamma['base']} on {gamma['benchmark']}"
     if gamma["value"] is None:
@@ -144,20 +146,56 @@ def gamma_text(gamma: dict[str, Any]) -> str:
     return f"gamma of {gamma['model']}: {score_text('gamma', gamma)} of {gap} ({gamma['n']:,} problems)"
 
 
-def screening_grid(screening: dict[str, Any]) -> Grid:
+def screening_grid(screening: Mapping[str, Any]) -> Grid:
     """What a base could do before RL, what RL may make of it, and why it is worth it or not."""
-    k, scores = screening["k"], screening["scores"]
+    k, scores = screening.get("k"), screening.get("scores") or {}
+    predicted, plug_in = screening.get("predicted") or [], screening.get("plug_in") or {}
     shown = {"pass@1": scores.get("pass@1"), f"pass@{k}": scores.get(f"pass@{k}"), "gap": scores.get("gap")}
-    shown |= {f"predicted pass@1, gamma {each['gamma']:g}": each for each in screening["predicted"]}
+    shown |= {f"predicted pass@1, gamma {each['gamma']:g}": each for each in predicted}
     rows = [[name, score_text(name, score)] for name, score in shown.items()]
-    rows += [[f"prompts {name}", f"{screening['bands'][name]:,}"] for name in BANDS]
+    biased = {f"pass@{k}": plug_in.get("pass_at_k"), "gap": plug_in.get("gap")} | {
+        f"predicted pass@1, gamma {each['gamma']:g}": each["value"] for each in plug_in.get("predicted") or []
+    }
+    rows += [[f"{name}, plug-in", f"{value:.4f}"] for name, value in biased.items() if value is not None]
+    bands, signal = screening.get("bands") or {}, screening.get("signal") or {}
+    rows += [[f"prompts {name}", f"{bands[name]:,}"] for name in BANDS if name in bands]
     rows += [
         [f"groups of {size} with signal", f"{share:.3f}"]
-        for size, share in sorted(screening["signal"].items(), key=lambda item: int(item[0]))
+        for size, share in sorted(signal.items(), key=lambda item: int(item[0]))
+        if share is not None
     ]
-    title = f"{screening['stage']}: {'go' if screening['go'] else 'no-go'} for RL"
-    notes = [*screening["reasons"], settings_text(screening["settings"])]
+    title = f"{screening['stage']}: {'go' if screening.get('go') else 'no-go'} for RL"
+    notes = [*(screening.get("reasons") or []), settings_text(screening.get("settings") or {})]
+    notes += [str(plug_in["why"])] if plug_in.get("why") else []
+    cost = screening.get("rl_cost")
+    notes += [rl_cost_text(cost)] if cost else []
     return Grid(title, ["screening", screening["model"]], rows, notes=notes)
+
+
+def rl_cost_text(cost: Mapping[str, Any]) -> str:
+    """What the RL run that a screening is for would take, in words."""
+    rollouts = cost.get("rollouts") or {}
+    share = f", {rollouts['share']:.0%} of it rollouts" if rollouts.get("share") is not None else ""
+    money = f", {money_text(cost['money'])} in money" if cost.get("money") is not None else ""
+    return (
+        f"the RL run ({count_text(cost.get('steps'))} steps): about {count_text(cost.get('tokens'))} tokens, "
+        f"{cost.get('gpu_hours') or 0:.3g} GPU-hours{share}{money}"
+    )
+
+
+MATRIX = ("answered", "formatted", "pass@1", "reflection", "mixed_language", "truncated", "mean_tokens")
+
+
+def matrix_grid(screening: Mapping[str, Any]) -> Grid:
+    """Templates by models on the same prompts: a template can break a base."""
+    matrix = screening.get("matrix") or []
+    rows = [
+        [str(row["model"]), str(row.get("template")), *(score_text(name, row.get(name)) for name in MATRIX)]
+        for row in matrix
+    ]
+    return Grid(
+        f"{screening['stage']}: templates", ["model", "template", *map(metric_words, MATRIX)], rows, left=2
+    )
 
 
 SEED_METRICS = ("pass@1", "mean_tokens", "mixed_language")
@@ -173,8 +211,11 @@ def seed_grid(described: Described) -> Grid:
     for model, metric in keys:
         if metric.rpartition("/")[2] in SEED_METRICS:
             found = [each.get(model, {}).get(metric) for each in scores]
-            mean = {"value": fmean(score["value"] for score in found if score), "low": None, "high": None}
-            rows.append([model, _words(metric), *(score_text(metric, score) for score in [*found, mean])])
+            values = [score["value"] for score in found if score and score["value"] is not None]
+            mean = {"value": fmean(values) if values else None, "low": None, "high": None}
+            rows.append(
+                [model, metric_words(metric), *(score_text(metric, score) for score in [*found, mean])]
+            )
     return Grid(
         "seeds", ["model", "metric", *(f"seed {seed}" for seed in seeds), "mean"], rows, left=2, notes=notes
     )
@@ -210,7 +251,7 @@ def warnings(described: Described) -> list[str]:
     found = [str(run["error"])] if run["error"] else []
     if run["missing"]:
         found.append(f"no longer in the store: {', '.join(run['missing'])}; run again to make them anew")
-    return found
+    return found + [f"{each['stage']}: {each['text']}" for each in described["warnings"]]
 
 
 def markdown(described: Described, pick: Callable[[Grid], bool] = lambda _: True) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from distillkit.stages.base import Stage
+from distillkit.stages.budget_curve import BudgetCurve
 from distillkit.stages.decontaminate import Decontaminate
 from distillkit.stages.dedup import Dedup
 from distillkit.stages.evaluate import Evaluate
@@ -12,8 +13,12 @@ from distillkit.stages.filter import Filter
 from distillkit.stages.grpo import Grpo
 from distillkit.stages.measure import MeasureStage
 from distillkit.stages.mix import Mix
+from distillkit.stages.probe import Probe
+from distillkit.stages.preferences import Preferences
 from distillkit.stages.problems import Problems
 from distillkit.stages.publish import Publish
+from distillkit.stages.refine import Refine
+from distillkit.stages.reward_model import RewardModelStage
 from distillkit.stages.sample import Sample
 from distillkit.stages.screen import Screen
 from distillkit.stages.select import Select
@@ -24,6 +29,7 @@ from distillkit.stages.verify import Verify
 AnyStage = Annotated[
     Problems
     | Sample
+    | Refine
     | Traces
     | Verify
     | MeasureStage
@@ -34,8 +40,12 @@ AnyStage = Annotated[
     | Mix
     | Sft
     | Grpo
+    | Preferences
+    | RewardModelStage
     | Evaluate
     | Screen
+    | BudgetCurve
+    | Probe
     | Publish,
     Field(discriminator="kind"),
 ]

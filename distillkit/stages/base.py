@@ -4,10 +4,10 @@ A stage never looks anything up by itself: the runner resolves its wires, opens 
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from distillkit.errors import StageError
 from distillkit.events import Progress, silent
 from distillkit.executor import Executor, Inline
 from distillkit.reader import View
-from distillkit.spec import EXECUTION, Execution, Strict
+from distillkit.spec import EXECUTION, Execution, Naming, Strict
 from distillkit.store import Store, Writer
 from distillkit.trace import Problem, problem_of
 from distillkit.verifiers import AnyVerifier
@@ -34,15 +34,16 @@ PAIRS, WEIGHTS, SCORES, PUBLICATION = "pairs", "weights", "scores", "publication
 
 @dataclass(frozen=True)
 class Wire(Execution):
-    """Marks a field that names earlier stages (a name, a list of names, or a dict by name).
+    """Marks a field that names earlier stages: a name, a `Naming` part of the stage, a list of such, or a dict by name.
 
     takes: artifact types that fit.
     default: what a field that was left out means: "nearest" earlier stage that fits, "labels" = every earlier
         label artifact over the same text, "none".
     external: names that are no stage are allowed too (a model on the Hub or in a folder, a benchmark).
     heldout: held-out problems are welcome (elsewhere they are refused).
-    named: the names are part of what comes out (scores by model), and so of the identity; else only the
-        contents behind them are.
+    rates: reward models are meant, whose weights rate text; elsewhere they are refused, as they write none.
+    named: the field is part of the identity (names that are part of what comes out, as scores by model are, or a
+        `Naming` part that says more than a name); else only the contents behind the names are.
     """
 
     takes: tuple[str, ...]
@@ -50,6 +51,7 @@ class Wire(Execution):
     external: bool = False
     heldout: bool = False
     named: bool = False
+    rates: bool = False
 
     @property
     def outside(self) -> bool:  # type: ignore[override]
@@ -124,6 +126,8 @@ class Stage(Strict):
     """Whether it draws random numbers from the run's seed, which then is part of its request."""
     JUDGES: ClassVar[bool] = False
     """Whether its kind uses the recipe's verifiers, which then are part of its request."""
+    RATES: ClassVar[bool] = False
+    """Whether its weights rate text instead of writing it."""
     CHILD: ClassVar[bool] = False
     """Whether it holds a model: then it runs in a child process, so that memory is truly gone afterwards."""
 
@@ -165,6 +169,10 @@ class Stage(Strict):
         """This stage with Hub datasets at a commit; `commit_of("dataset", "org/name@rev")` gives 40 hex digits."""
         return self
 
+    def judged(self, domains: Collection[str]) -> set[str]:
+        """Which domains of its problems it needs a verifier for."""
+        return set(domains)
+
     def reach(self, inputs: "Mapping[str, Sequence[Stage]]", recipe: str) -> None:
         """Ask the world outside (the Hub) whether this stage could end as it is declared, before anything is spent.
 
@@ -185,6 +193,16 @@ class Stage(Strict):
             for mark in info.metadata
             if isinstance(mark, Wire)
         }
+
+
+def names_in(given: Any) -> list[str]:
+    """The names in what a wire's field holds."""
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given, Naming):
+        return given.names()
+    inside = given if isinstance(given, Mapping | list | tuple) else []
+    return [name for each in inside for name in names_in(each)]
 
 
 def write_shards(job: Job, rows: Iterator[Row] | list[Row], schema: "pa.Schema", table: str = "rows") -> int:

@@ -206,7 +206,7 @@ class Grpo(Stage, Training):
         ours = {
             "max_steps": self.steps,
             "per_device_train_batch_size": rows,
-            "gradient_accumulation_steps": batch // rows,
+            "gradient_accumulation_steps": self.share(batch) // rows,
             "num_generations": self.num_generations,
             "max_completion_length": self.max_completion_length,
             "temperature": self.temperature,

@@ -9,20 +9,21 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from distillkit.artifact import Row
 from distillkit.errors import StageError
 from distillkit.hub import dataset_rows, parse_reference
-from distillkit.reader import look_up
-from distillkit.spec import SourceFile, canonical
+from distillkit.spec import SourceFile
 from distillkit.stages.base import PROBLEMS, Job, Stage, Wire, write_shards
-from distillkit.stages.columns import Columns, messages_of, plain
+from distillkit.stages.columns import Columns, messages_of
 from distillkit.stages.intake import Intake
 from distillkit.stages.leaks import BenchmarkFile, Guard, Named, seek
+from distillkit.stages.shape import Shape
 from distillkit.stages.source import BLOCK_ROWS, Found, Function, Puzzle, check_file, reader_of
+from distillkit.toy import chat
 from distillkit.toy.problems import generate
 from distillkit.trace import Problem, problem_schema, to_row
 
@@ -45,8 +46,8 @@ class Problems(Stage):
     MAKES: ClassVar[str] = PROBLEMS
 
     kind: Literal["problems"] = "problems"
-    toy: Literal["chain"] | None = None
-    """Family of the toy world; needs `limit`."""
+    toy: Literal["chain", "chat"] | None = None
+    """Family of the toy world, sums of digits or short talk; needs `limit`."""
     terms: tuple[int, int] = (3, 8)
     """Fewest and most terms of a toy chain."""
     logic: Puzzle | None = None
@@ -110,6 +111,8 @@ class Problems(Stage):
                 raise ValueError(
                     f"{name}: has no meaning with {sources[0]}:, only with {' or '.join(owners)}"
                 )
+        if self.toy == "chat" and "terms" in self.model_fields_set:
+            raise ValueError("terms: has no meaning with toy: chat, only with toy: chain")
         if sources[0] in ("toy", "logic") and self.limit is None:
             raise ValueError(f"{sources[0]}: needs limit:, how many problems to make")
         if self.reference_pattern is not None and not isinstance(self.columns.reference, str):
@@ -168,8 +171,13 @@ class Problems(Stage):
         write_shards(job, [to_row(problem) for problem in problems], problem_schema())
 
     def _made(self, guard: Guard | None) -> Intake:
-        intake = Intake()
-        for number, problem in enumerate(generate(self.limit or 0, self.seed, self.split, self.terms), 1):
+        intake, count = Intake(), self.limit or 0
+        made = (
+            chat.generate(count, self.seed, self.split)
+            if self.toy == "chat"
+            else generate(count, self.seed, self.split, self.terms)
+        )
+        for number, problem in enumerate(made, 1):
             named = replace(problem, domain=self.domain or problem.domain)
             where = f"toy:{number}"
             intake.take(where, guard.admit(where, named) if guard else named)
@@ -230,32 +238,9 @@ class Problems(Stage):
             return "unreadable"
         if self.logic is not None:
             return self._puzzle(self.logic, row)
-        columns = self.columns
-        try:
-            for path, values in self.where.items():
-                if plain(look_up(row, path)) not in values:
-                    return f"other_{path.rpartition('.')[2]}"
-            messages = messages_of(look_up(row, columns.prompt))
-            reference = self._reference(columns.gold(row))
-            extra = {name: plain(look_up(row, path)) for name, path in columns.extra.items()}
-            domain = look_up(row, columns.domain) if columns.domain is not None else None
-            language = look_up(row, columns.language) if columns.language is not None else None
-            canonical([messages, reference, extra, domain, language]).decode()  # what a file cannot hold
-        except (ValueError, TypeError):
-            return "unreadable"
-        if not messages:
-            return "no_prompt"
-        if reference is None and columns.reference is not None:
-            return "no_reference"
-        return Problem(
-            messages,
-            reference,
-            domain=str(domain or self.domain or "math"),
-            source=self._origin,
-            split=self.split,
-            language=str(language) if language else None,
-            extra=extra,
-        )
+        domain = self.domain or "math"
+        shape = Shape(self.columns, self._origin, self.reference_pattern, domain, self.split, self.where)
+        return shape.problem(row)
 
     def _puzzle(self, logic: Puzzle, row: Row) -> Problem:
         return Problem(
@@ -267,16 +252,3 @@ class Problems(Stage):
             language="en",
             extra={"task": logic.task},
         )
-
-    def _reference(self, value: Any) -> Any:
-        """The gold answer in a value: numbers as text, None where there is none."""
-        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-            value = int(value)  # what pandas makes of a column of whole numbers with a gap
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            value = str(value)
-        if isinstance(value, str):
-            value = value.strip()
-            if self.reference_pattern is not None:
-                found = re.findall(self.reference_pattern, value)
-                value = found[-1].strip() if found else None
-        return None if value in ("", {}, []) else value

@@ -16,16 +16,24 @@ from distillkit.spec import EXECUTION, seed_of
 from distillkit.stages.base import SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
 from distillkit.trace import Trace, trace_of
 from distillkit.training.chat import jinja_of
+from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
 from distillkit.training.config import ConfigName, Training
 from distillkit.training.examples import Examples
 from distillkit.training.preflight import (
+    Warned,
+    check_end,
     check_labels,
     check_positions,
+    check_reasoning,
     keep_reasoning,
     require_examples,
     require_template,
+    settle_pad,
+    warn_of_length,
 )
+from distillkit.training.rehearsal import memory_errors, rehearse
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
+from distillkit.training.serving import finisher, serving
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,27 +83,39 @@ class Sft(Stage, Training):
         return self.model_copy(update={**smaller, "per_device_train_batch_size": None})
 
     def run(self, job: Job) -> None:
+        self.require_machine(self.name)
         [model] = job.models()
         tokenizer = load_tokenizer(model)
         template = tokenizer.chat_template = jinja_of(self.template, tokenizer)
-        require_template(tokenizer, model.name)
-        examples = self.examples(job, tokenizer)
+        examples = self.examples(job, model, tokenizer)
+        contents = {slot: [each.content for each in ends] for slot, ends in job.inputs.items()}
+        own_checkpoints(job.out.scratch, checkpoint_key(self, job.seed, contents), job.warn)
         trainer = self.trainer_of(model, tokenizer, examples, job)
         check_positions(examples.longest, context_of(trainer.model.config), self.name)
-        check_labels(trainer, tokenizer, self.name)
-        logs = train(trainer, self.name, job.progress)
-        tokenizer.chat_template = template
-        save_weights(trainer, job.out)
+        check_labels(trainer, tokenizer, examples, self.name)
+        rehearse(trainer, self.name)
+        with memory_errors(self.name, f"rows of up to {examples.longest:,} tokens"):
+            logs = train(trainer, self.name, job.progress)
+        save_weights(trainer, job.out, finisher(trainer, tokenizer, template, self.lora))
         write_curves(logs, CURVES, job.out)
-        job.out.summary = summary(logs, examples, trainer.state.global_step)
+        warnings = warn_of_length(examples, self.max_length)
+        for each in warnings:
+            job.warn(each["text"])
+        facts = summary(logs, examples, trainer.state.global_step, warnings)
+        job.out.summary = facts | {"serve": serving(job.out.path / "model", model.name)}
 
-    def examples(self, job: Job, tokenizer: "PreTrainedTokenizerBase") -> Examples:
+    def examples(self, job: Job, model: Model, tokenizer: "PreTrainedTokenizerBase") -> Examples:
         """The tokens to train on, sorted by trace id; what was dropped is counted."""
-        if "eos_token" in self.trainer:
-            tokenizer.eos_token = self.trainer["eos_token"]
+        require_template(tokenizer, model.name)
+        for token in ("eos_token", "pad_token"):
+            if token in self.trainer:
+                setattr(tokenizer, token, self.trainer[token])
         keep_reasoning(tokenizer, traces_of(job))
+        check_end(tokenizer, self.name)
+        settle_pad(tokenizer, self.name)
         found = Examples.of(traces_of(job), tokenizer, self.max_length)
         require_examples(found, self.name, self.max_length)
+        check_reasoning(found, traces_of(job), tokenizer, self.name)
         job.out.rows_in = len(found.kept) + found.dropped.total()
         job.out.rows_kept = len(found.kept)
         job.out.counts = {"rejected": dict(found.dropped)} if found.dropped else {}
@@ -111,7 +131,7 @@ class Sft(Stage, Training):
         ours = {
             "num_train_epochs": self.epochs,
             "per_device_train_batch_size": rows,
-            "gradient_accumulation_steps": self.batch // rows,
+            "gradient_accumulation_steps": self.share(self.batch) // rows,
             "packing": self.packing,
             "max_length": self.max_length if self.packing else None,  # rows that fit are not looked at again
             "save_steps": self.save_steps,
@@ -124,6 +144,7 @@ class Sft(Stage, Training):
             self.name,
             train_dataset=examples.dataset(),
             processing_class=tokenizer,
+            **self.adaptation(),
         )
 
 
@@ -133,13 +154,15 @@ def traces_of(job: Job) -> Iterator[Trace]:
         yield from repeat(trace_of(row), row.get("copies", 1))
 
 
-def summary(logs: Logs, examples: Examples, steps: int) -> dict[str, Any]:
+def summary(logs: Logs, examples: Examples, steps: int, warnings: list[Warned]) -> dict[str, Any]:
     """What the artifact says of itself; `tokens` are those of one epoch, `loss` is of the last step."""
     return {
         "steps": steps,
         "loss": logs[-1]["loss"],
         "rows": len(examples.kept),
-        "tokens": sum(len(each.ids) for each in examples.kept),
-        "trained_tokens": sum(len(each.ids) - each.prompt for each in examples.kept),
+        "tokens": examples.tokens,
+        "trained_tokens": examples.trained,
+        "dropped_tokens": examples.over_length,
         "longest": examples.longest,
+        "warnings": warnings,
     }

@@ -15,13 +15,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from distillkit.artifact import Model
-from distillkit.errors import RecipeError
-from distillkit.spec import EXECUTION, Strict, file_digest
+from distillkit.errors import MissingError, RecipeError
+from distillkit.spec import EXECUTION, file_digest
 from distillkit.template import AnyTemplate, TemplateFile
+from distillkit.training.adapter import Lora, Quantization, Rope, quantized, require_packages
+from distillkit.training.parallel import Parallel
 
 FIELDS_FILE = Path(__file__).parent / "trl_fields.json"
 
-ConfigName = Literal["SFTConfig", "GRPOConfig"]
+ConfigName = Literal["SFTConfig", "GRPOConfig", "RewardConfig", "DistillationConfig"]
 
 TOKENS_PER_PASS = 16_384
 """Padded tokens of a forward pass where the recipe does not set per_device_train_batch_size."""
@@ -55,6 +57,7 @@ OWNED = {
     "use_cpu": "distillkit uses a GPU where there is one",
     "shuffle_dataset": "the order comes from the recipe's seed",
     "local_rank": "the launcher sets it",
+    "deepspeed": "write parallel: zero2 or zero3 beside trainer:",
     "reward_weights": "write the weights in rewards:",
     "log_completions": "distillkit keeps a sample of completions for the report",
     "num_completions_to_print": "distillkit keeps a sample of completions for the report",
@@ -69,11 +72,12 @@ OWNED = {
     **dict.fromkeys(("dataset_text_field", "dataset_kwargs", "dataset_num_proc", "truncation_mode"), _FEED),
     **dict.fromkeys(("completion_only_loss", "assistant_only_loss", "remove_unused_columns"), _FEED),
     "chat_template_path": "write template: beside trainer:",
+    **dict.fromkeys(("teacher_model_name_or_path", "teacher_model_revision"), "write teacher: beside trainer:"),
 }
 """Fields of TRL's that a `trainer:` block may not set, and why."""
 
 
-class Training(Strict):
+class Training(Parallel):
     """What every trainer's stage declares; a stage inherits it beside Stage."""
 
     CONFIG: ClassVar[ConfigName]
@@ -84,6 +88,12 @@ class Training(Strict):
     learning_rate: float = Field(gt=0)
     template: AnyTemplate | None = None
     """How messages become text; the trained model keeps it. Left out: chat, the tokenizer's own."""
+    lora: Lora | None = None
+    """Train a low-rank adapter only, in a fraction of the memory; left out, all weights are trained."""
+    quantization: Quantization | None = None
+    """Load the base in 4 or 8 bits (QLoRA): needs lora: and a GPU."""
+    rope: Rope | None = None
+    """Other rotary positions than the base declares, for longer rows than it was made for."""
     per_device_train_batch_size: int | None = Field(None, ge=1)
     """Rows of one forward pass; left out, as many as make about 16,384 tokens."""
     gradient_checkpointing: Annotated[bool | None, EXECUTION] = None
@@ -98,10 +108,73 @@ class Training(Strict):
         MissingError for a template file that is not there."""
         if isinstance(self.template, TemplateFile):
             file_digest(Path(self.template.file))
+        self._check_adaptation(stage)
+        self.check_parallel(stage)
         for key, value in self.trainer.items():
             reason = self._objection(key, value)
             if reason is not None:
                 raise RecipeError(f"stages.{stage}.trainer.{key}: {reason}")
+
+    def _check_adaptation(self, stage: str) -> None:
+        """Raises RecipeError for lora, quantization and rope that do not go together."""
+        if self.quantization is not None and self.lora is None:
+            raise RecipeError(
+                f"stages.{stage}.quantization: weights of {self.quantization} cannot be trained themselves; "
+                "add lora: {rank: 16}, or leave it out"
+            )
+        if self.rope is not None and (reason := self.rope.objection()):
+            raise RecipeError(f"stages.{stage}.rope: {reason}")
+        if self.rope is not None and self.trainer.get("use_vllm"):
+            raise RecipeError(
+                f"stages.{stage}.rope: vLLM would sample with the positions of the base; "
+                "leave use_vllm out, or train with rope: in an sft stage before"
+            )
+
+    def require_machine(self, stage: str) -> None:
+        """Raises MissingError for a GPU or a package that the training needs and this machine lacks."""
+        import torch
+
+        if self.quantization is not None and not torch.cuda.is_available():
+            raise MissingError(
+                f"{stage}: quantization: {self.quantization} needs a GPU; leave it out to train with lora alone"
+            )
+        require_packages(self.packages(), stage)
+
+    def packages(self) -> dict[str, str]:
+        """Packages beside TRL that the declaration needs -> what in it asks for them."""
+        needed = {}
+        if self.lora is not None:
+            needed["peft"] = "lora"
+        if self.quantization is not None:
+            needed["bitsandbytes"] = f"quantization: {self.quantization}"
+        optim = str(self.trainer.get("optim", ""))
+        if optim.startswith("paged_") or "8bit" in optim:
+            needed["bitsandbytes"] = f"trainer.optim: {optim}"
+        if self.parallel != "ddp":
+            needed["deepspeed"] = f"parallel: {self.parallel}"
+        if self.trainer.get("use_liger_kernel"):
+            needed["liger_kernel"] = "trainer.use_liger_kernel"
+        kwargs = self.trainer.get("model_init_kwargs") or {}
+        if kwargs.get("attn_implementation") == "flash_attention_2":
+            needed["flash_attn"] = "trainer.model_init_kwargs.attn_implementation"
+        return needed
+
+    def adaptation(self, task: str = "CAUSAL_LM") -> dict[str, Any]:
+        """Arguments of TRL's trainer for lora and quantization; empty without them."""
+        found: dict[str, Any] = {}
+        if self.lora is not None:
+            found["peft_config"] = self.lora.config(task)
+        if self.quantization is not None:
+            found["quantization_config"] = quantized(self.quantization)
+        return found
+
+    def _positions(self, model: Model, stage: str) -> dict[str, Any]:
+        """Arguments of `from_pretrained` for rope; empty without it, or where the model is not known yet."""
+        if self.rope is None or not model.path:
+            return {}
+        from transformers import AutoConfig
+
+        return self.rope.overrides(AutoConfig.from_pretrained(model.path, revision=model.revision), stage)
 
     def _objection(self, key: str, value: Any) -> str | None:
         if key in OWNED:
@@ -126,10 +199,11 @@ class Training(Strict):
         return found
 
     def rows_per_pass(self, batch: int, tokens: int) -> int:
-        """Rows of one forward pass: a divisor of `batch`, rows of up to `tokens` tokens each.
+        """Rows of one forward pass of one process: a divisor of its part of `batch`; rows of up to `tokens` tokens.
 
-        Raises RecipeError when the batch is not a multiple of per_device_train_batch_size.
+        Raises RecipeError when the batch is not a multiple of per_device_train_batch_size times the processes.
         """
+        batch = self.share(batch)
         declared = self.per_device_train_batch_size
         if declared is None:
             most = max(1, TOKENS_PER_PASS // tokens)
@@ -160,7 +234,14 @@ class Training(Strict):
             else self.gradient_checkpointing,
             **self.trainer,
             # TRL would load float32 weights everywhere; use_safetensors refuses pickled ones.
-            "model_init_kwargs": {"use_safetensors": True, **dtype, **source, **kwargs},
+            "model_init_kwargs": {
+                "use_safetensors": True,
+                **dtype,
+                **source,
+                **self._positions(model, model.name),
+                **kwargs,
+            },
+            **self.launched(folder),
             "output_dir": str(folder),
             "seed": seed,
             "use_cpu": not gpu,

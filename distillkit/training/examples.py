@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from distillkit.template import is_prefilled
 from distillkit.text import THINK
 from distillkit.trace import Message, Trace
 
@@ -37,8 +38,10 @@ class Examples:
 
     kept: list[Example] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
-    """too_long: over max_length; reasoning_lost: the template deletes it; prompt_differs: the template
-    renders the prompt otherwise when an answer follows."""
+    """too_long: over max_length; reasoning_lost: the template deletes it; think_doubled, think_lost: it repeats or
+    drops the tag; prompt_differs: it renders the prompt otherwise when an answer follows."""
+    over_length: int = 0
+    """Tokens of the rows that are too long: none of them is trained."""
 
     @classmethod
     def of(cls, traces: Iterable[Trace], tokenizer: "PreTrainedTokenizerBase", max_length: int) -> "Examples":
@@ -50,6 +53,7 @@ class Examples:
                 found.dropped[made] += 1
             elif len(made.ids) > max_length:
                 found.dropped["too_long"] += 1
+                found.over_length += len(made.ids)
             else:
                 found.kept.append(made)
         found.kept.sort(key=lambda each: each.id)
@@ -59,6 +63,16 @@ class Examples:
     def longest(self) -> int:
         """Tokens of the longest example."""
         return max(len(each.ids) for each in self.kept)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all examples."""
+        return sum(len(each.ids) for each in self.kept)
+
+    @property
+    def trained(self) -> int:
+        """Tokens of all examples that bear a loss."""
+        return sum(len(each.ids) - each.prompt for each in self.kept)
 
     def dataset(self) -> "Dataset":
         """Columns `input_ids` and `labels`, as TRL's collator takes them."""
@@ -75,11 +89,15 @@ class Examples:
 def example(trace: Trace, tokenizer: "PreTrainedTokenizerBase") -> Example | str:
     """The example of a trace, or the reason why there is none."""
     prompt = render(tokenizer, trace.messages, add_generation_prompt=True)
-    whole = render(tokenizer, [*trace.messages, {"role": "assistant", "content": answer_of(trace)}])
+    answer = answer_of(trace)
+    whole = render(tokenizer, [*trace.messages, {"role": "assistant", "content": answer}])
     if trace.reasoning not in whole:
         return "reasoning_lost"
     if not whole.startswith(prompt):
         return "prompt_differs"
+    tags = whole.count(THINK) - (prompt.count(THINK) - is_prefilled(prompt)) - answer.count(THINK)
+    if tags and trace.reasoning:
+        return "think_doubled" if tags > 0 else "think_lost"
     before, behind = encode(tokenizer, prompt), encode(tokenizer, whole[len(prompt) :])
     return Example(trace.id, array("i", before + behind), len(before))
 

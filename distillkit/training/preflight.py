@@ -13,12 +13,23 @@ from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.text import END_THINK, THINK
 from distillkit.trace import Trace
 from distillkit.training.examples import IGNORED, Examples, encode, example, render
+from distillkit.training.serving import ANSWER, chat_end
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, Trainer
 
 PROBE = 32
 """Traces or rows that are looked at where all would take too long."""
+
+MUCH = 0.02
+"""Share of the tokens in rows over max_length above which it is said aloud."""
+
+PADS = ("pad", "reserved", "unused")
+"""What the names of tokens that may pad hold, the best first."""
+
+Warned = dict[str, str]
+"""{name, text}: what the report and the run say aloud."""
 
 
 def require_template(tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
@@ -44,27 +55,41 @@ def keep_reasoning(tokenizer: "PreTrainedTokenizerBase", traces: Iterable[Trace]
             return
 
 
+SPOILED = {
+    "reasoning_lost": "deletes the reasoning of {n} of {total} traces: only answers would be trained",
+    "prompt_differs": "renders the prompt of {n} of {total} traces otherwise when an answer follows: "
+    "it would be trained on prompts that it never sees",
+    "think_doubled": "opens <think> twice in {n} of {total} traces: the student would learn to open it twice",
+    "think_lost": "drops <think> in {n} of {total} traces: the student would not learn to open it",
+}
+"""Reason of a dropped trace -> what the template does, in words."""
+
+
 def require_examples(examples: Examples, stage: str, max_length: int) -> None:
     """Raises StageError when no row is left, or when the template spoils most of them."""
-    spoiled = examples.dropped["reasoning_lost"] + examples.dropped["prompt_differs"]
+    spoiled = sum(examples.dropped[reason] for reason in SPOILED)
     total = len(examples.kept) + examples.dropped.total()
     if total == 0:
         raise StageError(f"{stage}: no traces to train on; loosen the filter or selection before it")
-    if examples.dropped["reasoning_lost"] * 2 > total:
-        raise StageError(
-            f"{stage}: the model's chat template deletes the reasoning of {spoiled} of {total} traces: "
-            "only answers would be trained; set template: to one that keeps it"
-        )
     if spoiled * 2 > total:
-        raise StageError(
-            f"{stage}: the model's chat template renders the prompt of {spoiled} of {total} traces otherwise "
-            "when an answer follows: it would be trained on prompts that it never sees; set another template:"
-        )
+        worst = max(SPOILED, key=lambda reason: examples.dropped[reason])
+        what = SPOILED[worst].format(n=examples.dropped[worst], total=total)
+        raise StageError(f"{stage}: the model's chat template {what}; set template: to one that does not")
     if not examples.kept:
         raise StageError(
             f"{stage}: none of {total} traces fits max_length {max_length} "
             f"({examples.dropped['too_long']} are longer); raise max_length or filter by length before"
         )
+
+
+def warn_of_length(examples: Examples, max_length: int) -> list[Warned]:
+    """A warning where rows over max_length take many tokens with them."""
+    share = examples.over_length / (examples.over_length + examples.tokens)
+    if share < MUCH:
+        return []
+    rows = examples.dropped["too_long"]
+    text = f"{rows:,} rows over max_length {max_length:,} hold {share:.0%} of the tokens, and are not trained"
+    return [{"name": "over_max_length", "text": f"{text}; raise max_length, or choose shorter traces on purpose"}]
 
 
 def check_positions(longest: int, context: int | None, stage: str) -> None:
@@ -76,24 +101,97 @@ def check_positions(longest: int, context: int | None, stage: str) -> None:
         )
 
 
-def check_labels(trainer: "Trainer", tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:
-    """Look at a batch as the model will see it: what bears a loss must end with the end token.
+def settle_pad(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:
+    """Give the tokenizer a pad token that ends nothing, where it has none or pads with its end token.
 
-    Raises StageError where it does not, or where nothing bears a loss at all.
+    What masks padding by its id would mask the end of every answer too. Raises StageError where no token is to spare.
+    """
+    ends = {tokenizer.eos_token_id, *chat_end(tokenizer)}
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
+        return
+    spare = [str(token) for id, token in tokenizer.added_tokens_decoder.items() if id not in ends]
+    for word in PADS:
+        for token in spare:
+            if word in token.lower():
+                tokenizer.pad_token = token
+                return
+    raise StageError(
+        f"{stage}: the tokenizer pads with its end token {tokenizer.eos_token}, and has no other to pad with; "
+        "name one that no text holds as trainer: {pad_token: ...}"
+    )
+
+
+def check_end(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:
+    """Raises StageError where the template ends an answer with another token than the model's end token."""
+    question = {"role": "user", "content": ANSWER}
+    whole = render(tokenizer, [question, {"role": "assistant", "content": ANSWER}])
+    tail = whole[whole.rindex(ANSWER) + len(ANSWER) :]
+    if tokenizer.eos_token_id in encode(tokenizer, tail):
+        return
+    written = tokenizer.convert_ids_to_tokens(chat_end(tokenizer))
+    fix = (
+        f"write trainer: {{eos_token: '{written[0]}'}}, or a template: that ends with {tokenizer.eos_token}"
+        if written
+        else f"write a template: that ends an answer with {tokenizer.eos_token}"
+    )
+    raise StageError(
+        f"{stage}: the end token {tokenizer.eos_token} is never trained, so that the student would never stop: "
+        f"its template ends an answer with {tail.strip() or 'nothing'}; {fix}"
+    )
+
+
+def check_reasoning(
+    examples: Examples, traces: Iterable[Trace], tokenizer: "PreTrainedTokenizerBase", stage: str
+) -> None:
+    """Raises StageError where the reasoning of most traces is not in the tokens that bear a loss, read back as text.
+
+    White space does not count: tokenizers may not keep it.
+    """
+    behind = {each.id: each.ids[each.prompt :] for each in examples.kept}
+    probe = [trace for trace in islice(traces, PROBE) if trace.id in behind]
+    lost = sum(
+        "".join(trace.reasoning.split()) not in "".join(tokenizer.decode(behind[trace.id].tolist()).split())
+        for trace in probe
+    )
+    if lost * 2 > len(probe):
+        raise StageError(
+            f"{stage}: the reasoning of {lost} of {len(probe)} traces cannot be read back from the tokens to be "
+            "trained; is this the tokenizer of that model?"
+        )
+
+
+def check_labels(
+    trainer: "Trainer", tokenizer: "PreTrainedTokenizerBase", examples: Examples, stage: str
+) -> None:
+    """Look at what the trainer has made of the examples: every token that was to bear a loss does, ends included.
+
+    Raises StageError where it does not.
     """
     rows = list(islice(iter(trainer.train_dataset), PROBE))
     labels = trainer.data_collator(rows)["labels"]
-    trained = [int(label) for label in labels.flatten().tolist() if label != IGNORED]
+    trained = {int(label) for label in labels.flatten().tolist() if label != IGNORED}
     if not trained:
         raise StageError(
             f"{stage}: no token of the first {len(rows)} rows bears a loss; are they all prompt?"
         )
     if tokenizer.eos_token_id not in trained:
-        tail = tokenizer.decode(trained[-3:])
+        raise StageError(f"{stage}: the end token {tokenizer.eos_token} is never trained")
+    count = trained_tokens(trainer.train_dataset)
+    if count != examples.trained:
         raise StageError(
-            f"{stage}: the end token {tokenizer.eos_token} is never trained, so that the student would never "
-            f"stop; its template ends an answer with {tail!r}: set that token as trainer: {{eos_token: ...}}"
+            f"{stage}: {count:,} tokens bear a loss, but the traces have {examples.trained:,}: "
+            "the trainer cut some; leave out what in trainer: shortens rows"
         )
+
+
+def trained_tokens(dataset: "Dataset") -> int:
+    """Labels of a dataset that bear a loss."""
+    import pyarrow.compute as pc
+
+    found = 0
+    for batch in dataset.with_format("arrow").iter(batch_size=1024):
+        found += pc.sum(pc.not_equal(pc.list_flatten(batch["labels"]), IGNORED)).as_py() or 0
+    return found
 
 
 def check_tags(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:

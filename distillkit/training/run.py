@@ -13,6 +13,7 @@ from distillkit.errors import RecipeError
 from distillkit.events import Progress
 from distillkit.store import Writer
 from distillkit.training.callbacks import last_checkpoint, stop_requests, watcher
+from distillkit.training.parallel import Agreed, launched_size, part, require_world, together
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -41,8 +42,10 @@ def load_trainer(make: Callable[..., Any], config: Any, model: Model, stage: str
     Raises:
         MissingError: the weights cannot be loaded.
         RecipeError: TRL refuses the combination.
+        EngineError: the processes that were launched did not come together.
     """
     require_model(model)
+    require_world(stage, launched_size(), config.world_size)
     try:
         return built(make, stage, model=model.path, args=config, **arguments)
     except OSError as error:
@@ -56,20 +59,34 @@ def train(trainer: "Trainer", name: str, progress: Progress, window: int = 1) ->
     """
     folder = Path(str(trainer.args.output_dir))
     with stop_requests() as stop:
+        if trainer.args.world_size > 1:
+            stop = Agreed(stop, trainer.args.device)
+            trainer.add_callback(together())
         trainer.add_callback(watcher(name, progress, stop, window))
-        checkpoint = last_checkpoint(folder)
+        with trainer.args.main_process_first():  # it removes checkpoints that were cut short
+            checkpoint = last_checkpoint(folder)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if trainer.state.global_step < trainer.state.max_steps:
             raise KeyboardInterrupt
     return [row for row in trainer.state.log_history if "loss" in row]
 
 
-def save_weights(trainer: "Trainer", out: Writer) -> None:
-    """Write `model/` of the artifact: safetensors, configs, tokenizer with its template; nothing pickled."""
+def save_weights(trainer: "Trainer", out: Writer, finish: Callable[[Path], None] | None = None) -> None:
+    """Write `model/` of the artifact: safetensors, configs, tokenizer with its template; nothing pickled.
+
+    finish: what to do with the folder before it goes to its place (training.serving.finisher).
+    """
     folder = out.scratch / "model"
-    shutil.rmtree(folder, ignore_errors=True)
+    lead = trainer.is_world_process_zero()
+    if lead:
+        shutil.rmtree(folder, ignore_errors=True)
     trainer.model.config.use_cache = True  # the trainer turned it off; whoever samples wants it
-    trainer.save_model(str(folder))
+    trainer.save_model(str(folder))  # all processes: with ZeRO-3 each has its part
+    part()
+    if not lead:
+        return
+    if finish is not None:
+        finish(folder)
     for file in folder.iterdir():
         if file.suffix in PICKLES:
             file.unlink()

@@ -11,6 +11,7 @@ from distillkit.verifiers.command import Command
 from distillkit.verifiers.composite import AllOf, AnyOf, Share, Weighted
 from distillkit.verifiers.exact import Exact
 from distillkit.verifiers.format import Format
+from distillkit.verifiers.ifeval import Ifeval
 from distillkit.verifiers.judge import Judge
 from distillkit.verifiers.logic import Logic
 from distillkit.verifiers.majority import Majority
@@ -28,6 +29,7 @@ AnyVerifier = Annotated[
     | Command
     | Exact
     | Format
+    | Ifeval
     | Logic
     | Judge
     | Majority
@@ -51,6 +53,7 @@ KINDS: dict[str, type[Verifier]] = {
     "command": Command,
     "exact": Exact,
     "format": Format,
+    "ifeval": Ifeval,
     "logic": Logic,
     "judge": Judge,
     "majority": Majority,
@@ -72,6 +75,7 @@ __all__ = [
     "Command",
     "Exact",
     "Format",
+    "Ifeval",
     "Judge",
     "Logic",
     "Majority",

@@ -190,7 +190,7 @@ class _Classifier:
             len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
         )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.tokenizer, self.model = _loaded(path, revision or None, dtype)
+        self.tokenizer, self.model = load_classifier(path, revision or None, dtype)
         self.model.to(self.device).eval()
         labels = self.model.config.num_labels
         if label >= labels:
@@ -221,7 +221,9 @@ class _Classifier:
         return list(self.tokenizer("\n\n".join(each["content"] for each in messages))["input_ids"])
 
 
-def _loaded(path: str, revision: str | None, dtype: str) -> "tuple[PreTrainedTokenizerBase, PreTrainedModel]":
+def load_classifier(
+    path: str, revision: str | None, dtype: str
+) -> "tuple[PreTrainedTokenizerBase, PreTrainedModel]":
     """Tokenizer and classifier; raises MissingError for weights that are none of a classifier, or not safetensors."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

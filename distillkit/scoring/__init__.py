@@ -1,0 +1,67 @@
+"""From completions to numbers: each one judged and measured once, averaged per problem, then over problems.
+
+Shared by every stage that scores, so that a model is screened and scored by one yardstick.
+"""
+
+from distillkit.scoring.contrast import bands, best, difference, differences, reach
+from distillkit.scoring.judged import (
+    Group,
+    Judged,
+    Scoring,
+    by_problem,
+    count_judged,
+    outcome,
+    verdict_row,
+    verdict_schema,
+    warn_failed,
+)
+from distillkit.scoring.metric import (
+    LENGTH,
+    SHARE,
+    Ballot,
+    Estimate,
+    ballot,
+    cons_at,
+    counts_of,
+    largest_k,
+    mean_over,
+    metrics,
+    pass_at,
+    realised_gamma,
+    settings,
+)
+from distillkit.scoring.vote import curve, cut, leading, tally
+
+__all__ = [
+    "LENGTH",
+    "SHARE",
+    "Ballot",
+    "Estimate",
+    "Group",
+    "Judged",
+    "Scoring",
+    "ballot",
+    "bands",
+    "best",
+    "by_problem",
+    "cons_at",
+    "count_judged",
+    "counts_of",
+    "curve",
+    "cut",
+    "difference",
+    "differences",
+    "largest_k",
+    "leading",
+    "mean_over",
+    "metrics",
+    "outcome",
+    "pass_at",
+    "reach",
+    "realised_gamma",
+    "settings",
+    "tally",
+    "verdict_row",
+    "verdict_schema",
+    "warn_failed",
+]

@@ -1,0 +1,294 @@
+"""Accuracy against thinking budget: what a model is worth where it may think for no more than so many tokens.
+
+Thinking is sampled once; where it is longer than a budget it is cut there and the answer forced, and a
+completion that ended earlier counts as it is. So all budgets see the same thoughts.
+
+Source: s1, arXiv:2501.19393, section 3.1 and figure 4; operations of a token: Kaplan et al., arXiv:2001.08361,
+section 2.1.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from distillkit.artifact import Manifest, Model, Row
+from distillkit.model_size import model_size
+from distillkit.sampling import Sampling, draw
+from distillkit.scoring import (
+    Judged,
+    Scoring,
+    by_problem,
+    count_judged,
+    pass_at,
+    settings,
+    verdict_row,
+    verdict_schema,
+    warn_failed,
+)
+from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Job, Stage, Wire, require_rows, write_shards
+from distillkit.stages.forcing import Forcing, offsets_tokenizer, thoughts
+from distillkit.trace import Trace, to_row, trace_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from distillkit.stages.forcing import Thinking
+
+UNCUT = None
+"""The budget of a completion as it was sampled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One completion under one budget."""
+
+    budget: int | None
+    trace: Trace
+    tokens: int
+    """Generated: thinking up to the budget, and the answer."""
+    forced: bool
+
+
+class BudgetCurve(Stage, Sampling, Scoring):
+    """Models and problems in; accuracy under each thinking budget out.
+
+    Tables: `completions` (traces; those whose answer was forced have a `parent_id`), `verdicts` (by trace id)
+    and `points` (one row per completion and budget). Summary: `curves` {model: points, uncut, knee}, `front`
+    and `settings`.
+    """
+
+    MAKES: ClassVar[str] = SCORES
+    DRAWS: ClassVar[bool] = True
+    JUDGES: ClassVar[bool] = True
+    CHILD: ClassVar[bool] = True
+
+    kind: Literal["budget_curve"] = "budget_curve"
+    models: Annotated[list[str], Wire((WEIGHTS,), external=True, named=True), Field(min_length=1)]
+    """Models to compare: a stage, org/name[@rev] on the Hub, ./path, or a packaged one."""
+    problems: Annotated[str | None, Wire((PROBLEMS,), external=True, heldout=True)] = None
+    """A problems stage or a built-in benchmark; left out: the nearest held-out problems."""
+    budgets: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """Most tokens of thinking, best each twice the one before; 0 answers without any."""
+    n: int = Field(4, ge=1)
+    """Samples per problem."""
+    force: Forcing = Forcing()
+    """How an answer is forced where the thinking was cut."""
+    knee_gain: float = Field(0.02, ge=0, le=1)
+    """Doubling the budget is worth no more than this at the knee of a curve, and behind it."""
+
+    @model_validator(mode="after")
+    def _check_budgets(self) -> Self:
+        if self.budgets != sorted(set(self.budgets)):
+            raise ValueError("budgets: write each once, the smallest first")
+        if self.budgets[-1] > self.max_tokens:
+            raise ValueError(
+                f"budgets: {self.budgets[-1]} is more than max_tokens ({self.max_tokens}), where thinking ends anyway"
+            )
+        return self
+
+    def limited(self, rows: int) -> Self:
+        return self.model_copy(update={"limit": min(self.limit or rows, rows)})
+
+    def accept(self, manifest: Manifest) -> None:
+        self.check_unjudged(self.name, manifest)
+
+    def run(self, job: Job) -> None:
+        problems = job.problems("problems")[: self.limit]
+        require_rows(len(problems), f"{self.name}: problems", "give it problems to answer")
+        completions: dict[str, Row] = {}
+        verdicts: dict[str, Row] = {}
+        points: dict[str, Row] = {}
+        curves: dict[str, Any] = {}
+        every: list[Judged] = []
+        for model in job.models("models"):
+            drawn = draw(
+                self, model, problems, self.n, job.seed, job.store, job.progress, job.warn, job.replicas
+            )
+            traces = sorted(drawn, key=lambda trace: trace.id)
+            warn_failed(traces, job.warn)
+            answered = self._answered(model, traces, job)
+            judged = self._judged(answered, job)
+            every += judged.values()
+            curves[model.name] = self._curve(model, answered, judged)
+            for each in answered:
+                completions.setdefault(each.trace.id, to_row(each.trace))
+                verdict = {"model": model.name, **verdict_row(judged[each.trace.id])}
+                verdicts.setdefault(each.trace.id, verdict)
+                row = _point_row(model, each, judged[each.trace.id])
+                points.setdefault(row["id"], row)
+        write_shards(job, list(completions.values()), trace_schema(), "completions")
+        write_shards(job, list(verdicts.values()), verdict_schema("model"), "verdicts")
+        write_shards(job, list(points.values()), point_schema(), "points")
+        count_judged(job.out, every)
+        job.out.summary = self._summary(curves, job, {problem.domain for problem in problems})
+
+    def _answered(self, model: Model, traces: Sequence[Trace], job: Job) -> list[Answered]:
+        """Every completion as it was sampled, and under each budget."""
+        thinking = thoughts(traces, offsets_tokenizer(self, model))
+        cut = [
+            (budget, each)
+            for budget in self.budgets
+            for each in thinking.values()
+            if each.goes_beyond(budget)
+        ]
+        starts = [self.force.force(each, budget, self) for budget, each in cut]
+        forced = self.force.answers(self, model, starts, job)
+        found = [Answered(UNCUT, each, each.completion_tokens or 0, False) for each in traces]
+        for trace in traces:
+            if trace.id in thinking:
+                found += self._under_budgets(thinking[trace.id], forced)
+        return found
+
+    def _under_budgets(self, thinking: "Thinking", forced: Mapping[str, Trace]) -> Iterator[Answered]:
+        for budget in self.budgets:
+            answer = forced.get(f"{thinking.trace.id}@{budget}")
+            if answer is None:
+                yield Answered(budget, thinking.trace, thinking.trace.completion_tokens or 0, False)
+            else:
+                spent = min(budget, thinking.tokens) + (answer.completion_tokens or 0)
+                yield Answered(budget, answer, spent, True)
+
+    def _judged(self, answered: Sequence[Answered], job: Job) -> dict[str, Judged]:
+        """The judgement of every different trace, by its id."""
+        traces = list({each.trace.id: each.trace for each in answered}.values())
+        judged = self.judge(traces, job.verifiers)
+        return {each.id: each for each in judged}
+
+    def _curve(
+        self, model: Model, answered: Sequence[Answered], judged: Mapping[str, Judged]
+    ) -> dict[str, Any]:
+        active = active_parameters(model)
+
+        def point(budget: int | None) -> dict[str, Any]:
+            part = [each for each in answered if each.budget == budget]
+            verdicts = [judged[each.trace.id] for each in part]
+            tokens = fmean(each.tokens for each in part) if part else 0.0
+            return {
+                "accuracy": pass_at(by_problem(verdicts), 1).as_json(),
+                "mean_tokens": round(tokens, 3),
+                "cost": None if active is None else round(2 * active * tokens),
+                "forced": round(fmean(each.forced for each in part), 6) if part else 0.0,
+                "no_answer": round(fmean(each.answer is None for each in verdicts), 6) if part else 0.0,
+            }
+
+        points = [{"budget": budget, **point(budget)} for budget in self.budgets]
+        return {
+            "active_parameters": active,
+            "points": points,
+            "uncut": point(UNCUT),
+            "knee": knee(points, self.knee_gain),
+        }
+
+    def _summary(self, curves: dict[str, Any], job: Job, domains: set[str]) -> dict[str, Any]:
+        found = front(curves)
+        on_it = {(each["model"], each["budget"]) for each in found}
+        for model, curve in curves.items():
+            for each in curve["points"]:
+                each["front"] = (model, each["budget"]) in on_it
+        told = {
+            "n": self.n,
+            "close": self.force.close,
+            "answer": self.force.opening(self),
+            "answer_tokens": self.force.max_tokens,
+        }
+        return {
+            "curves": curves,
+            "front": found,
+            "knee_gain": self.knee_gain,
+            "settings": settings(self, job.verifiers, domains) | told,
+        }
+
+
+def knee(points: Sequence[Mapping[str, Any]], gain: float) -> dict[str, Any] | None:
+    """The smallest budget from which on doubling it buys at most `gain` each time; None where that is not reached.
+
+    Between two budgets accuracy is taken to rise evenly with the budget's logarithm. Every later doubling must be
+    as poor too: where nothing is right yet, doubling buys nothing either. The last budget has no doubling to show.
+    """
+    known = [
+        (each["budget"], each["accuracy"]["value"])
+        for each in points
+        if each["budget"] > 0 and each["accuracy"]["value"] is not None
+    ]
+    gains = [
+        (later - value) / _doublings(budget, twice) for (budget, value), (twice, later) in pairwise(known)
+    ]
+    flat = len(gains)
+    while flat > 0 and gains[flat - 1] <= gain:
+        flat -= 1
+    if flat == len(gains):
+        return None
+    budget, value = known[flat]
+    return {"budget": budget, "accuracy": value}
+
+
+def _doublings(budget: int, later: int) -> float:
+    from math import log2
+
+    return log2(later / budget)
+
+
+def front(curves: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The points that no other one beats at the same cost or less, by rising cost; without those of unknown cost."""
+    every = [
+        {
+            "model": model,
+            "budget": each["budget"],
+            "cost": each["cost"],
+            "accuracy": each["accuracy"]["value"],
+        }
+        for model, curve in curves.items()
+        for each in curve["points"]
+        if each["cost"] is not None and each["accuracy"]["value"] is not None
+    ]
+    found: list[dict[str, Any]] = []
+    for each in sorted(every, key=lambda point: (point["cost"], -point["accuracy"])):
+        if not found or each["accuracy"] > found[-1]["accuracy"]:
+            found.append(each)
+    return found
+
+
+def active_parameters(model: Model) -> int | None:
+    """Parameters that one token uses; None where neither the model's config nor its name tells it."""
+    from transformers import PretrainedConfig
+
+    try:
+        config, _ = PretrainedConfig.get_config_dict(model.path, revision=model.revision)
+    except (OSError, ValueError):
+        config = None
+    size = model_size(model.name, config)
+    return None if size is None else size.active
+
+
+def _point_row(model: Model, each: Answered, judged: Judged) -> Row:
+    name = "uncut" if each.budget is UNCUT else str(each.budget)
+    # The problem's id first: all rows of a problem are in one shard.
+    source = each.trace.parent_id if each.forced else each.trace.id
+    return {
+        "id": f"{source}/{name}",
+        "model": model.name,
+        "trace_id": each.trace.id,
+        "budget": each.budget,
+        "forced": each.forced,
+        "tokens": each.tokens,
+        "score": judged.score,
+    }
+
+
+def point_schema() -> "pa.Schema":
+    """Arrow schema of the points table; budget is null where nothing was cut, its id ends in the budget."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            *((name, pa.string()) for name in ("id", "model", "trace_id")),
+            ("budget", pa.int32()),
+            ("forced", pa.bool_()),
+            ("tokens", pa.int32()),
+            ("score", pa.float64()),
+        ]
+    )

@@ -1,0 +1,32 @@
+"""Whose checkpoints lie in a work directory: a training goes on from its own only.
+
+The directory is named after what was asked for, so that others come there by hand alone (a copy, a moved store) or
+from an older version; to go on from weights that were trained otherwise would be silent, and wrong.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from distillkit.durable import write_text
+from distillkit.spec import Strict, digest, identity
+
+OWNER = "training.txt"
+
+
+def own_checkpoints(folder: Path, key: str, warn: Callable[[str], None]) -> None:
+    """Put checkpoints aside that another training than that of this key left in a folder, and claim the folder."""
+    owner = folder / OWNER
+    found = sorted(folder.glob("checkpoint-*"))
+    if found and (not owner.exists() or owner.read_text("utf-8") != key):
+        for path in found:
+            path.rename(path.with_name(f"foreign-{path.name}"))
+        warn(
+            f"{folder}: {len(found)} checkpoints of another recipe were found and put aside (foreign-...); "
+            "this training begins anew"
+        )
+    write_text(owner, key)
+
+
+def checkpoint_key(stage: Strict, seed: int, contents: dict[str, list[str]]) -> str:
+    """A digest of everything that decides a training: the stage's identity, the seed and what comes in."""
+    return digest([identity(stage), seed, contents])

@@ -1,0 +1,126 @@
+"""What rewards read: the completions of one generation as traces, each read, judged and described once.
+
+However many rewards ask, a completion is graded once: the gate of a dataset, the reward and the metric of an
+evaluation are one verifier, so that they cannot drift apart.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from distillkit.measures.base import Labels
+from distillkit.measures.language import Language
+from distillkit.text import is_formatted, split_think
+from distillkit.trace import Problem, Trace, to_row
+from distillkit.verifiers.base import Verifier
+
+if TYPE_CHECKING:
+    from distillkit.training.rewards.classifier import Classifier
+
+Scores = list[float | None]
+"""One per completion, in order; None: no opinion, TRL leaves it out of the sum."""
+
+COLUMNS = ("id", "reference", "domain", "source", "language")
+
+BAND = "band"
+"""Further column: the base's pass-rate band in the screening (stats.BANDS), None where it is not known."""
+
+
+def dataset_row(problem: Problem, band: str | None = None) -> dict[str, Any]:
+    """A row of the dataset for GRPOTrainer: `prompt`, and the columns that the rewards read."""
+    row = to_row(problem)
+    return {"prompt": row["messages"], **{name: row[name] for name in COLUMNS}, BAND: band}
+
+
+@dataclass(frozen=True)
+class Circumstance:
+    """What rewards know of the training that they pay for.
+
+    prefilled: whether the template opened `<think>`, so that the completions do not.
+    end_ids: tokens that end a completion; one of full length without them at its end was cut off.
+    stop: texts that end a completion too.
+    """
+
+    prefilled: bool
+    max_completion_length: int
+    end_ids: frozenset[int]
+    stop: tuple[str, ...] = ()
+    verifiers: Mapping[str, Verifier] = field(default_factory=dict)
+    models: "Mapping[str, Classifier]" = field(default_factory=dict)
+    """Reward models by the name that the recipe gives them."""
+    gate: Callable[[str], bool] = lambda domain: False
+    """Whether an answer to a problem of this domain counts only in the form of R1."""
+
+    def trace(self, prompt: Any, completion: str, ids: Sequence[int], row: Mapping[str, Any]) -> Trace:
+        """What TRL generated for a row of the dataset, as a trace."""
+        reasoning, response = split_think(completion, self.prefilled)
+        ended = len(ids) < self.max_completion_length or ids[-1] in self.end_ids
+        stopped = bool(self.stop) and completion.rstrip().endswith(self.stop)
+        return Trace(
+            problem_id=row["id"],
+            messages=prompt,
+            completion=completion,
+            reasoning=reasoning,
+            response=response,
+            reference=json.loads(row["reference"]),
+            domain=row["domain"],
+            source=row["source"],
+            language=row["language"],
+            finish_reason="stop" if ended or stopped else "length",
+            completion_tokens=len(ids),
+        )
+
+
+@dataclass
+class Batch:
+    """The completions of one generation, in order."""
+
+    traces: list[Trace]
+    token_ids: Sequence[Sequence[int]]
+    bands: Sequence[str | None]
+    circumstance: Circumstance
+    step: int
+    """The step that they are for, from 1."""
+    log: Callable[[str, float], None]
+    """Tells TRL a metric of this batch."""
+    _verdicts: dict[int, float | None] = field(default_factory=dict)
+    _judging: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def language(self) -> list[Labels]:
+        """Labels of the measure `language`, for the metric and the reward alike."""
+        return Language().measure_all(self.traces)
+
+    @cached_property
+    def formatted(self) -> list[bool]:
+        """Whether each has the form of R1: reasoning in its tags, then an answer, and nothing else."""
+        return [is_formatted(each.completion, self.circumstance.prefilled) for each in self.traces]
+
+    def verdicts(self, rows: Sequence[int]) -> Scores:
+        """Scores of these completions by the verifier of their domain; each is judged once, whoever asks."""
+        with self._judging:  # rewards wait for their verifiers in threads of their own
+            missing = [row for row in rows if row not in self._verdicts]
+            scores = accuracy([self.traces[row] for row in missing], self.circumstance.verifiers)
+            self._verdicts |= zip(missing, scores, strict=True)
+        return [self._verdicts[row] for row in rows]
+
+    def gated(self, rows: Sequence[int]) -> Scores:
+        """The verdicts, 0 where the form is asked for and missing; what could not be judged stays None."""
+        gate = self.circumstance.gate
+        return [
+            0.0 if score and not self.formatted[row] and gate(self.traces[row].domain) else score
+            for row, score in zip(rows, self.verdicts(rows), strict=True)
+        ]
+
+
+def accuracy(traces: Sequence[Trace], verifiers: Mapping[str, Verifier]) -> Scores:
+    """The verdicts' scores; None where the verifier could not judge, or the domain has none."""
+    scores: Scores = [None] * len(traces)
+    for domain, verifier in verifiers.items():
+        rows = [row for row, trace in enumerate(traces) if trace.domain == domain]
+        for row, verdict in zip(rows, verifier.grade_all([traces[row] for row in rows]), strict=True):
+            scores[row] = verdict.score
+    return scores

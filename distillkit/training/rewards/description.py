@@ -1,0 +1,84 @@
+"""What every batch of completions is like, beside its rewards: numbers for curves, warnings and the report.
+
+None of them is paid for. Each is a mean over the batch, so that TRL can average it over steps and processes.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean
+
+from distillkit.measures.reflection import Reflection
+from distillkit.text import final_answer
+from distillkit.trace import Trace
+from distillkit.training.rewards.batch import Batch, Scores
+
+METRICS = (
+    "mixed_language",
+    "reflections",
+    "reasoned",
+    "truncated",
+    "answer_in_reasoning",
+    "distinct",
+    "strategies",
+)
+"""Names of what `of_texts` gives."""
+
+VERDICT_METRICS = ("unjudged", "format_only", "right_length", "wrong_length")
+"""Names of what `of_verdicts` gives; the lengths also by band: `right_length_hard`."""
+
+_NUMBER = re.compile(r"\d+")
+
+
+def of_texts(batch: Batch) -> dict[str, float]:
+    """What the texts alone say.
+
+    mixed_language: share with words of two or more languages; reflections: phrases per trace; reasoned, truncated:
+    shares; answer_in_reasoning: share that states an answer in the reasoning and none outside; distinct: different
+    completions of a problem / its completions; strategies: the same with all numbers taken for one.
+    """
+    traces = batch.traces
+    texts: dict[str, list[str]] = defaultdict(list)
+    for trace in traces:
+        texts[trace.problem_id].append(trace.completion)
+    return {
+        "mixed_language": fmean(labels["mixed"] for labels in batch.language),
+        "reflections": fmean(labels["count"] for labels in Reflection().measure_all(traces)),
+        "reasoned": fmean(bool(trace.reasoning) for trace in traces),
+        "truncated": fmean(trace.finish_reason == "length" for trace in traces),
+        "answer_in_reasoning": fmean(map(answers_inside, traces)),
+        "distinct": fmean(len(set(group)) / len(group) for group in texts.values()),
+        "strategies": fmean(
+            len({_NUMBER.sub("0", text) for text in group}) / len(group) for group in texts.values()
+        ),
+    }
+
+
+def answers_inside(trace: Trace) -> bool:
+    """Whether a finished completion states its answer within the reasoning, where nobody reads it, and only there."""
+    return (
+        trace.finish_reason == "stop"
+        and final_answer(trace.response) is None
+        and final_answer(trace.reasoning) is not None
+    )
+
+
+def of_verdicts(batch: Batch, rows: Sequence[int], verdicts: Scores) -> dict[str, float]:
+    """What verdicts add: lengths of right and wrong completions apart, also by the base's pass-rate band.
+
+    unjudged: share without a verdict; format_only: share of the form of R1 with a wrong answer. What no completion
+    stands in is absent.
+    """
+    judged = [(row, score) for row, score in zip(rows, verdicts, strict=True) if score is not None]
+    found = {"unjudged": 1 - len(judged) / len(rows)} if rows else {}
+    if not judged:
+        return found
+    found["format_only"] = fmean(batch.formatted[row] and score == 0.0 for row, score in judged)
+    lengths: dict[str, list[int]] = defaultdict(list)
+    for row, score in judged:
+        name = "right_length" if score == 1.0 else "wrong_length"
+        tokens = len(batch.token_ids[row])
+        lengths[name].append(tokens)
+        if batch.bands[row] is not None:
+            lengths[f"{name}_{batch.bands[row]}"].append(tokens)
+    return found | {name: fmean(values) for name, values in lengths.items()}
