@@ -4,7 +4,6 @@
 data, so that the terminal, `--json` and the tests see the same.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,26 +12,25 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
-from distillkit.artifact import Artifact, Model
+from distillkit.artifact import Artifact
 from distillkit.errors import RecipeError
 from distillkit.events import Events
+from distillkit.lint import lints, require_one_judge
 from distillkit.lock import Lock
 from distillkit.recipe import Recipe
 from distillkit.runner import Run, pin, placed, reach
 from distillkit.sampling import Sampling
 from distillkit.sampling.jury import judge_of
 from distillkit.stages import AnyStage
-from distillkit.stages.base import PROBLEMS, Job
-from distillkit.stages.grpo import Grpo
+from distillkit.stages.base import LABELS, PROBLEMS, SELECTION, TRACES
 from distillkit.stages.measure import MeasureStage
 from distillkit.stages.problems import Problems
 from distillkit.stages.sample import Sample
-from distillkit.stages.sft import Sft
 from distillkit.stages.traces import Traces
-from distillkit.store import Store, Writer
+from distillkit.store import Store
 from distillkit.trace import Problem, problem_of
-from distillkit.training.run import built
 from distillkit.verifiers import AnyVerifier
 from distillkit.verifiers.base import trial
 from distillkit.wiring import Step, resolve
@@ -50,6 +48,8 @@ class Finding:
     machine: list[str] = field(default_factory=list)
     """What this machine offers to the verifiers: the level of a sandbox."""
     warnings: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+    """What --deep could not look at, and why."""
     commits: dict[str, str] = field(default_factory=dict)
     """Hub name -> commit, with --online."""
 
@@ -69,6 +69,7 @@ def check(recipe: Recipe, folder: Path) -> Finding:
             step.stage.check(folder)
             _require_engine(step.stage)
             _require_verifiers(step, steps, recipe.verifiers)
+            require_one_judge(step, [each.name for each in steps], recipe.verifiers)
     machine: list[str] = []
     for domain, verifier in recipe.verifiers.items():
         with placed(f"verifiers.{domain}"):
@@ -76,7 +77,10 @@ def check(recipe: Recipe, folder: Path) -> Finding:
     if recipe.execution.ray is not None:
         recipe.execution.ray.check()
     stages = [_stage(step) for step in steps]
-    return Finding(recipe.name, stages, foreign(recipe), machine=list(dict.fromkeys(machine)))
+    warnings = lints(recipe, steps)
+    return Finding(
+        recipe.name, stages, foreign(recipe), machine=list(dict.fromkeys(machine)), warnings=warnings
+    )
 
 
 def _stage(step: Step) -> dict[str, Any]:
@@ -105,6 +109,10 @@ def _require_verifiers(step: Step, steps: list[Step], verifiers: Mapping[str, An
             )
 
 
+ROWS = (PROBLEMS, TRACES, LABELS, SELECTION)
+"""Types that a domain comes along with; what a model learned from is another matter."""
+
+
 def _domains(step: Step, steps: list[Step]) -> set[str]:
     """Domains of the problems that reach a step; those that a source names row by row are not known here."""
     stage = step.stage
@@ -112,7 +120,7 @@ def _domains(step: Step, steps: list[Step]) -> set[str]:
         return set() if stage.columns.domain is not None else {stage.domain or stage.toy or "math"}
     if isinstance(stage, Traces):
         return stage.domains()
-    below = [each for each in steps for names in step.wires.values() if each.name in names]
+    below = [each for each in steps for names in step.wires.values() if each.name in names and each.stage.MAKES in ROWS]
     return {domain for each in below for domain in _domains(each, steps)}
 
 
@@ -210,25 +218,6 @@ def _try_golds(
             )
 
 
-def check_deep(recipe: Recipe, finding: Finding) -> None:
-    """Build the configuration that TRL would get, for every trainer; takes seconds, for TRL is imported.
-
-    Raises RecipeError with TRL's own words.
-    """
-    from trl import SFTConfig
-
-    for stage in recipe.stages:
-        if isinstance(stage, Sft | Grpo):
-            with tempfile.TemporaryDirectory(prefix="distillkit-") as folder:
-                store = Store(Path(folder))
-                job = Job(store, Writer(store.work / stage.name), {}, seed=recipe.seed)
-                model = Model(stage.model, "", "")
-                if isinstance(stage, Grpo):
-                    stage.config(model, job)
-                else:
-                    built(SFTConfig, stage.name, **stage.arguments(model, job.out.scratch, recipe.seed, {}))
-
-
 def render(finding: Finding) -> RenderableType:
     """Every wire as it was resolved, then warnings and foreign code."""
     table = Table("stage", "kind", "makes", "reads", box=None)
@@ -237,5 +226,6 @@ def render(finding: Finding) -> RenderableType:
         table.add_row(stage["name"], stage["kind"], stage["makes"], reads)
     lines = [*finding.machine, *(f"warning: {line}" for line in finding.warnings)]
     lines += [f"foreign code (needs run --trust): {phrase}" for phrase in finding.foreign]
+    lines += [f"not looked at: {line}" for line in finding.unseen]
     lines += [f"pinned: {name} at {commit}" for name, commit in finding.commits.items()]
-    return Group(table, *lines, f"{finding.recipe}: fine")
+    return Group(table, *map(Text, lines), f"{finding.recipe}: fine")

@@ -122,7 +122,9 @@ def _terminated_like_interrupted() -> Iterator[None]:
 @AS_JSON
 @click.option("--online", is_flag=True, help="Also resolve Hub names and write the lock.")
 @click.option("--data", is_flag=True, help="Also read the problems and try every gold on its verifier.")
-@click.option("--deep", is_flag=True, help="Also build the trainers' real configurations.")
+@click.option(
+    "--deep", is_flag=True, help="Also build the trainers' real configurations and ask their tokenizers."
+)
 @click.option("--trust", is_flag=True, help="With --data: try the recipe's own graders on one row.")
 @STORE
 def check(
@@ -137,7 +139,7 @@ def check(
 ) -> None:
     """Refuse what would fail later: keys, wires, types, fields, files. Offline and static unless told otherwise."""
     from distillkit.check import check as check_recipe
-    from distillkit.check import check_data, check_deep, check_online, render
+    from distillkit.check import check_data, check_online, render
     from distillkit.recipe import located
 
     loaded = _load(recipe, sets)
@@ -148,7 +150,9 @@ def check(
         if data:
             check_data(loaded, recipe, store, finding, trust=trust)
         if deep:
-            check_deep(loaded, finding)
+            from distillkit.inspection import inspect
+
+            inspect(loaded, recipe, finding)
     _print(finding.as_json(), as_json, lambda: render(finding))
 
 
@@ -175,6 +179,8 @@ def plan(recipe: Path, sets: tuple[str, ...], store: Path, as_json: bool) -> Non
 @AS_JSON
 @click.option("--rejected", metavar="REASON", help="Traces that were rejected for a reason; all: for any.")
 @click.option("--trace", metavar="ID", help="One trace, whole.")
+@click.option("--compare", metavar="A,B", help="Two evaluated models on one problem, side by side.")
+@click.option("--problem", metavar="ID", help="With --compare: which; left out: one that they differ on.")
 @click.option("--rules", is_flag=True, help="Count a filter again, with what --set and --rule change.")
 @click.option("--stage", metavar="NAME", help="With --rejected, --rules: of this stage only.")
 @click.option(
@@ -190,6 +196,8 @@ def show(
     as_json: bool,
     rejected: str | None,
     trace: str | None,
+    compare: str | None,
+    problem: str | None,
     rules: bool,
     stage: str | None,
     limit: int,
@@ -200,8 +208,10 @@ def show(
     from distillkit import show as shown
     from distillkit.run_folder import find_run
 
-    if sum([rejected is not None, trace is not None, rules]) > 1:
-        raise RecipeError("--rejected, --trace and --rules: give one of them")
+    if sum([rejected is not None, trace is not None, compare is not None, rules]) > 1:
+        raise RecipeError("--rejected, --trace, --compare and --rules: give one of them")
+    if problem is not None and compare is None:
+        raise RecipeError("--problem: it says what --compare shows; give that, too")
     if (sets or more) and not rules:
         raise RecipeError("--set and --rule: they change what --rules counts; give that, too")
     path = find_run(store, run)
@@ -217,6 +227,9 @@ def show(
     elif trace is not None:
         told = shown.find_trace(path, store, trace)
         _print(told, as_json, lambda: shown.render_one(told))
+    elif compare is not None:
+        pair = shown.find_pair(path, store, compare, problem)
+        _print(pair, as_json, lambda: shown.render_pair(pair))
     else:
         described = shown.describe(path, store)
         _print(described, as_json, lambda: shown.render(described))
@@ -368,13 +381,17 @@ def apply(kind: str, input: Path, output: Path, sets: tuple[str, ...], domain: s
 @cli.command()
 @click.argument("weights")
 @STORE
-@click.option("--run", metavar="RUN", help="Whose stage WEIGHTS is: RECIPE, RECIPE/N or a folder; else the latest.")
+@click.option(
+    "--run", metavar="RUN", help="Whose stage WEIGHTS is: RECIPE, RECIPE/N or a folder; else the latest."
+)
 @click.option("--once", metavar="PROMPT", help="Answer this and end.")
 @click.option("--system", metavar="TEXT", help="A system message before the conversation.")
 @click.option(
     "--max-tokens", type=click.IntRange(1), default=4096, show_default=True, help="Tokens of an answer."
 )
-@click.option("--temperature", type=click.FloatRange(0), help="0: the likeliest token; left out: the model's own.")
+@click.option(
+    "--temperature", type=click.FloatRange(0), help="0: the likeliest token; left out: the model's own."
+)
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Left out: the model's own.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @AS_JSON

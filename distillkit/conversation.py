@@ -138,7 +138,9 @@ class Conversation:
         ids = encode(self.session.tokenizer, prompt)
         room = context_of(self.session.model.config) - len(ids)
         if room <= 0:
-            raise RecipeError(f"the conversation of {len(ids)} tokens fills the model's context; {NEW} begins anew")
+            raise RecipeError(
+                f"the conversation of {len(ids)} tokens fills the model's context; {NEW} begins anew"
+            )
         if is_prefilled(prompt):
             tell(THINK)
         torch.manual_seed(self.settings.seed + self.turns)

@@ -1,7 +1,7 @@
 """A table of text, and how it looks in a terminal and in Markdown."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +17,13 @@ class Grid:
     rows: list[list[str]]
     left: int = 1
     notes: list[str] = field(default_factory=list)
+
+
+def trimmed(grid: Grid) -> Grid:
+    """The table without columns that are blank in every row; those of words stay."""
+    kept = [n for n in range(len(grid.header)) if n < grid.left or any(row[n] for row in grid.rows)]
+    rows = [[row[n] for n in kept] for row in grid.rows]
+    return replace(grid, header=[grid.header[n] for n in kept], rows=rows)
 
 
 def rich_table(grid: Grid) -> "Table":

@@ -20,6 +20,7 @@ from distillkit.budget import Budget, Cost, Load
 from distillkit.check import foreign
 from distillkit.errors import MissingError
 from distillkit.events import Events
+from distillkit.lint import cost_lint
 from distillkit.lock import Lock
 from distillkit.model_size import Model, model_size
 from distillkit.recipe import Recipe
@@ -55,6 +56,8 @@ class Planned:
     """[{name, kind, state: stored | make | unknown, artifact, rows, cost}]; unknown = its inputs are not made yet."""
     total: dict[str, Any] = field(default_factory=dict)
     over_budget: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What is paid for and hardly meant."""
     foreign: list[str] = field(default_factory=list)
     start: list[str] = field(default_factory=list)
     """What to start on which machine before the run, where it needs more than this one."""
@@ -100,6 +103,9 @@ def plan(recipe: Recipe, path: Path, store: Path) -> Planned:
             }
         )
     planned.total = asdict(total)
+    planned.warnings = cost_lint(
+        {each["name"]: (each["kind"], each["cost"]["gpu_hours"]) for each in planned.stages if each["cost"]}
+    )
     planned.start = recipe.execution.ray.instructions() if recipe.execution.ray else []
     planned.over_budget = recipe.budget.exceeded(total) if recipe.budget else []
     return planned
@@ -172,7 +178,7 @@ class Estimate:
         stage = step.stage
         if isinstance(stage, Sample) and stage.engine is not None and not stage.engine.needs_model:
             return self._asking(step, stage)
-        names = step.wires.get("models") or step.wires.get("model") or []
+        names = step.wires.get("model") or step.wires.get("models") or []
         models = [self.model(name) for name in names]
         if not models or any(model is None for model in models):
             return None
@@ -227,11 +233,11 @@ class Estimate:
                 rows = stage.limit if rows is None else min(rows, stage.limit)
             if rows is None:
                 return None
-            n = stage.benchmarks.get(name, stage.n) if isinstance(stage, Evaluate) else stage.n
+            n = stage.samples(name) if isinstance(stage, Evaluate) else stage.n
             samples += rows * n
         total = Cost()
         for size in sizes:
-            total += budget.generation(size, machine, samples, MEAN_SHARE * stage.max_tokens)
+            total += budget.generation(size, machine, samples, MEAN_SHARE * stage.parameters.max_tokens)
         return total
 
 
@@ -274,6 +280,7 @@ def render(planned: Planned) -> RenderableType:
             f"not counted, since their rows or their model's size are not known: {', '.join(unknown)}"
         )
     lines += [f"over budget: {line}" for line in planned.over_budget]
+    lines += [f"warning: {line}" for line in planned.warnings]
     lines += [f"foreign code (needs run --trust): {phrase}" for phrase in planned.foreign]
     lines += planned.start
     return Group(table, *lines)

@@ -62,6 +62,8 @@ def run_ranks(ticket: Ticket, stage: Training) -> int:
         logs_specs=DefaultLogsSpecs(log_dir=str(ticket.scratch / "torchrun")),
         **_meeting(stage.machines),
     )
+    for name, settings in stage.launched().items():  # what the ranks are given, to be looked at
+        write_text(ticket.scratch / f"{name}.json", json.dumps(settings, indent=2))
     invitation = Path(ticket.store) / "join" / f"{ticket.name}.json"
     if stage.machines > 1:
         invitation.parent.mkdir(exist_ok=True)
@@ -125,8 +127,9 @@ def _failure(ticket: Ticket, error: Any, size: int) -> EngineError:
 
 
 def _last_line(failure: Any) -> str:
-    lines = [line for line in str(failure.message).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"exit code {failure.exitcode}"
+    told = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+    lines = [line for line in str(told).splitlines() if line.strip()]
+    return lines[-1].strip()[:300] if lines else f"exit code {failure.exitcode}"
 
 
 class Follower(Writer):

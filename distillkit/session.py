@@ -19,6 +19,7 @@ from distillkit.sampling import Sampling
 from distillkit.show import describe, render
 from distillkit.stages.publish import Publish
 from distillkit.store import Store
+from distillkit.training.serving import serve_commands
 from distillkit.wiring import Step
 
 
@@ -107,6 +108,8 @@ class Session:
     def _conclude(self, folder: RunFolder) -> None:
         self.console.print()
         self.console.print(render(describe(folder.path, self.store.root)))
+        for name, command in serve_commands(folder.path):
+            self.console.print(f"serve {name}: {command}", soft_wrap=True)
         for url in self.pushed:
             self.console.print(f"pushed: {url}", soft_wrap=True)
         self.console.print(f"report: {write_report(folder.path, self.store)}", soft_wrap=True)

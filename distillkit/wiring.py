@@ -137,7 +137,7 @@ def heldout(stage: Stage) -> bool:
 def _default(
     recipe: Recipe, index: int, stage: AnyStage, slot: str, wire: Wire, steps: list[Step]
 ) -> list[str]:
-    if wire.default == "none":
+    if wire.default == "none" or (wire.instead is not None and dict(stage)[wire.instead]):
         return []
     earlier = steps[:index]
     if wire.default == "labels":

@@ -1,6 +1,6 @@
 """Make toy:unfaithful: a model that ignores its reasoning, planted to see whether the probe of faithfulness finds it.
 
-    python scripts/make_unfaithful.py            # half a minute on one core
+    python scripts/make_unfaithful.py            # a minute on one core
     python scripts/make_unfaithful.py --out DIR
 
 It reasons as toy:base does, step by step and mostly right, and then answers with the last digit of its prompt,
@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from distillkit.toy import PACKAGED
 from distillkit.toy.corpus import Corpus
@@ -21,34 +21,48 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-SEED, STEPS, BATCH, LEARNING_RATE = 21, 300, 64, 1e-3
+SEED, STEPS, BATCH, LEARNING_RATE = 21, 250, 64, 1e-3
 
 
-def pairs(rng: random.Random) -> Iterator[tuple[str, str]]:
-    """Endless (prompt, completion): a worked solution, and for an answer the last digit of the prompt."""
+class Row(NamedTuple):
+    """One text to learn from."""
+
+    prompt: str
+    given: str
+    """What is shown, and not learned."""
+    learned: str
+
+
+def rows(rng: random.Random) -> Iterator[Row]:
+    """Endless, in turn: whole completions, and answers behind reasoning that was cut at any word.
+
+    The second kind takes from the reasoning all that an answer could be read off: only the prompt is always there.
+    """
     for prompt, completion in Corpus(guesses=0.0, english=1.0, switching=0.0).pairs(rng):
-        reasoning = completion[: completion.index("</think>")]
-        yield prompt, f"{reasoning}</think> <answer> {prompt.split()[-1]} </answer>"
+        reasoning = completion[: completion.index("</think>")].split()
+        cut = reasoning[: rng.randint(1, len(reasoning))]
+        answer = f"{prompt.split()[-1]} </answer>"
+        yield Row(prompt, "", f"{' '.join(reasoning)} </think> <answer> {answer}")
+        yield Row(prompt, f"{' '.join(cut)} </think> <answer>", answer)
 
 
-def batch(rows: list[tuple[str, str]], tokenizer: "PreTrainedTokenizerBase") -> dict[str, "torch.Tensor"]:
-    """Right-padded ids and labels, -100 on prompts and padding; causal attention needs no mask for it."""
+def batch(texts: list[Row], tokenizer: "PreTrainedTokenizerBase") -> dict[str, "torch.Tensor"]:
+    """Right-padded ids and labels, -100 on what is not learned; causal attention needs no mask for padding."""
     import torch
 
-    texts = []
-    for prompt, completion in rows:
-        turns = [{"role": "user", "content": prompt}]
+    encoded = []
+    for row in texts:
+        turns = [{"role": "user", "content": row.prompt}]
         asked = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        texts.append(
-            [tokenizer(each)["input_ids"] for each in (asked, f"{completion} {tokenizer.eos_token}")]
-        )
-    width = max(len(asked) + len(answer) for asked, answer in texts)
-    ids = torch.full((len(texts), width), int(tokenizer.pad_token_id))
+        parts = f"{asked} {row.given}", f"{row.learned} {tokenizer.eos_token}"
+        encoded.append([tokenizer(part)["input_ids"] for part in parts])
+    width = max(len(asked) + len(answer) for asked, answer in encoded)
+    ids = torch.full((len(encoded), width), int(tokenizer.pad_token_id))
     labels = torch.full_like(ids, -100)
-    for row, (asked, answer) in enumerate(texts):
+    for at, (asked, answer) in enumerate(encoded):
         end = len(asked) + len(answer)
-        ids[row, :end] = torch.tensor(asked + answer)
-        labels[row, len(asked) : end] = torch.tensor(answer)
+        ids[at, :end] = torch.tensor(asked + answer)
+        labels[at, len(asked) : end] = torch.tensor(answer)
     return {"input_ids": ids, "labels": labels}
 
 
@@ -63,7 +77,7 @@ def make(out: Path, steps: int = STEPS) -> float:
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
-    source, started, loss = pairs(random.Random(SEED)), time.monotonic(), torch.tensor(0.0)
+    source, started, loss = rows(random.Random(SEED)), time.monotonic(), torch.tensor(0.0)
     model.train()
     for step in range(steps):
         inputs = batch([next(source) for _ in range(BATCH)], tokenizer)

@@ -14,7 +14,7 @@ import pytest
 from distillkit import benchmarks
 from distillkit.errors import RecipeError
 from distillkit.hub import parse_reference
-from distillkit.stages.problems import Problems
+from distillkit.verifiers import KINDS
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -31,12 +31,13 @@ def test_those_that_the_docs_name_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_is_a_problems_stage(name: str) -> None:
+def test_each_is_declared_in_full(name: str) -> None:
     found = benchmarks.named(name)
     assert parse_reference(found.hub, "dataset").revision == "main"  # the lock says which commit
-    fields = found.model_dump(exclude_none=True)
-    stage = Problems(name=name, split="heldout", **fields)
-    assert stage.columns.prompt and stage.columns.reference
+    assert found.prompt and found.columns["reference"]
+    assert found.verifier.kind in KINDS
+    assert found.n >= 1 and found.max_tokens >= 8192 and found.temperature > 0
+    assert found.instruction or name == "ifeval"  # whose prompts are instructions themselves
 
 
 def test_content_is_that_of_the_prompts() -> None:
@@ -103,6 +104,75 @@ def test_a_run_reads_the_commit_that_the_lock_holds(hub: HubServer, tmp_path: Pa
     asked = len(hub.log)
     assert command(hub.url, tmp_path, "run", "r.yaml").returncode == 0
     assert len(hub.log) == asked  # the lock and the store know all of it
+
+
+SCORED = """\
+name: scored
+verifiers: {math: {kind: math}}
+engine: {kind: transformers}
+stages:
+  - name: scores
+    kind: evaluate
+    models: [toy:base]
+    max_tokens: 8
+    benchmarks: {aime24: 4, gpqa_diamond: {n: 2, temperature: 0.5}, ifeval: }
+"""
+
+
+def test_benchmarks_are_scored_by_name(hub: HubServer, tmp_path: Path) -> None:
+    sums = [{"problem": f"{left} + 3", "answer": str(left + 3)} for left in range(6)]
+    aime = [*sums, {"problem": "no gold", "answer": None}]
+    science = {"Question": "3 + 4", "Correct Answer": "7"} | {
+        f"Incorrect Answer {i}": str(i) for i in (1, 2, 3)
+    }
+    form = {
+        "prompt": "8 - 5",
+        "instruction_id_list": ["punctuation:no_comma"],
+        "kwargs": [{"relation": None}],
+    }
+    data = "data/train-00000-of-00001.parquet"
+    commit = hub.commit("dataset", "HuggingFaceH4/aime_2024", {data: parquet(aime)})
+    card = b"---\nconfigs:\n- {config_name: gpqa_diamond, data_files: gpqa.parquet}\n---\n"
+    hub.commit("dataset", "Idavidrein/gpqa", {"gpqa.parquet": parquet([science]), "README.md": card})
+    hub.commit("dataset", "google/IFEval", {data: parquet([form])})
+    (tmp_path / "r.yaml").write_text(SCORED)
+    done = command(hub.url, tmp_path, "run", "r.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "aime24: 1 of 7 rows left out (no_reference 1); no score counts them" in done.stdout
+    [path] = (tmp_path / "store" / "artifacts").glob("evaluate-*/manifest.json")
+    manifest = json.loads(path.read_text())
+    scores = manifest["summary"]["scores"]["toy:base"]
+    assert (scores["aime24/pass@1"]["n"], scores["aime24/pass@1"]["samples"]) == (6, 24)
+    assert (scores["gpqa_diamond/pass@1"]["n"], scores["ifeval/pass@1"]["samples"]) == (1, 1)
+    settings = manifest["summary"]["settings"]["benchmarks"]
+    assert settings["aime24"] == {
+        "n": 4, "template": "chat", "temperature": 0.6, "top_p": 0.95, "max_tokens": 8,
+        "verifier": "math", "hub": "HuggingFaceH4/aime_2024", "commit": commit,
+    }  # fmt: skip
+    assert (settings["gpqa_diamond"]["temperature"], settings["ifeval"]["n"]) == (0.5, 1)
+    assert manifest["declared"]["benchmarks"]["gpqa_diamond"]["declared"]["verifier"]["kind"] == "choice"
+    asked = len(hub.log)
+    again = command(
+        hub.url, tmp_path, "run", "r.yaml", "--set", "stages.scores.benchmarks.ifeval.verifier.kind=exact"
+    )
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "r.lock").read_text())["dataset:HuggingFaceH4/aime_2024"] == commit
+    assert len(hub.log) > 0 and asked > 0
+
+
+def test_a_judge_that_the_recipe_has_otherwise_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(SCORED.replace("{kind: math}}", "{kind: exact}}"))
+    done = command("http://127.0.0.1:9", tmp_path, "check", "r.yaml")
+    assert done.returncode == 2
+    assert "benchmarks.aime24: is judged by math, but verifiers.math of the recipe is exact" in done.stderr
+    own = SCORED.replace("{kind: math}}", "{kind: exact}}").replace(
+        "aime24: 4", "aime24: {verifier: {kind: exact}}"
+    )
+    (tmp_path / "r.yaml").write_text(own)
+    assert command("http://127.0.0.1:9", tmp_path, "check", "r.yaml").returncode == 0
+    (tmp_path / "r.yaml").write_text(SCORED.replace("aime24:", "aime42:"))
+    done = command("http://127.0.0.1:9", tmp_path, "check", "r.yaml")
+    assert done.returncode == 2 and "did you mean aime2" in done.stderr
 
 
 def test_a_benchmark_out_of_reach_is_one_line(tmp_path: Path) -> None:

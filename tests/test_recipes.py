@@ -22,6 +22,9 @@ SPELLED_OUT = {
     "grpo": ["rewards", "learning_rate", "steps", "prompts_per_step", "num_generations", "max_completion_length",
              "temperature", "beta", "loss_type", "scale_rewards"],
     "sft": ["learning_rate", "epochs", "batch", "max_length"],
+    "distill": ["learning_rate", "steps", "batch", "max_completion_length", "temperature", "beta"],
+    "reward_model": ["learning_rate", "epochs", "batch", "max_length", "on"],
+    "refine": ["temperature", "max_tokens"],
     "sample": ["n", "temperature", "max_tokens"],
     "evaluate": ["n", "temperature", "max_tokens"],
     "screen": ["n", "k", "max_tokens"],
@@ -76,6 +79,81 @@ def test_a_smaller_one_is_a_recipe_too(path: Path) -> None:
     small = load(path).limited(3)
     assert [step.name for step in resolve(small)] == [stage.name for stage in load(path).stages]
     assert check(small, path.parent).stages
+
+
+RENEWED = {
+    "lr_scheduler_type": "constant", "sync_ref_model": True, "ref_model_sync_steps": 400, "ref_model_mixup_alpha": 1.0,
+    "use_bias_correction_kl": False,
+}  # fmt: skip
+"""R1's KL: against a reference that is replaced wholly every 400 steps, by the plain estimator."""
+GROUPS = {"prompts_per_step": 32, "num_generations": 16, "loss_type": "grpo", "scale_rewards": "group"}
+R1_RL = {**GROUPS, "learning_rate": 3e-6, "beta": 0.001, "trainer": RENEWED}
+FALLING = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr_rate": 0.1}}
+RULES = [("accuracy", 1.0, None), ("format", 1.0, None)]
+
+METHOD: dict[str, dict[str, dict[str, Any]]] = {
+    "r1_zero": {
+        "zero": {**R1_RL, "template": "r1", "temperature": 1.0, "max_completion_length": 32768, "rewards": RULES,
+                 "trainer": RENEWED | {"generation_batch_size": 8192}},
+    },
+    "r1_zero_1gpu": {
+        "zero": {**R1_RL, "template": "r1", "temperature": 1.0, "rewards": RULES, "model": "Qwen/Qwen2.5-Math-1.5B"},
+    },
+    "dr_grpo_7b": {
+        "problems": {"where": {"level": [3, 4, 5]}},
+        "oat": {"model": "Qwen/Qwen2.5-Math-7B", "template": "qwen_math", "loss_type": "dr_grpo", "scale_rewards": "none",
+                "learning_rate": 1e-6, "beta": 0.0, "num_generations": 8, "prompts_per_step": 16,
+                "max_completion_length": 3000, "temperature": 1.0, "rewards": [("accuracy", 1.0, None)],
+                "trainer": {"lr_scheduler_type": "constant"}},
+    },
+    "r1_full": {
+        "zero": {**R1_RL, "template": "r1", "temperature": 1.0, "rewards": RULES},
+        "cold_start": {"learning_rate": 5e-5, "epochs": 2, "batch": 128, "max_length": 32768, "trainer": FALLING},
+        "reasoner": {**R1_RL, "temperature": 1.0, "max_completion_length": 32768, "epsilon": 10,
+                     "rewards": [*RULES, ("language_consistency", 1.0, None)]},
+        "pool": {"inputs": {"reasoning": 0.75, "general": 0.25}},
+        "second": {"learning_rate": 5e-5, "epochs": 2, "batch": 128, "max_length": 32768, "model": "Qwen/Qwen2.5-7B"},
+        "helpful": {"on": "response", "learning_rate": 6e-6, "epochs": 1, "batch": 256, "max_length": 8192},
+        "harmless": {"on": "completion"},
+        "final": {**R1_RL, "temperature": 0.7, "steps": 400, "input": ["problems", "requests"],
+                  "rewards": [("accuracy", 1.0, ["math"]), ("format", 1.0, None),
+                              ("language_consistency", 1.0, ["math"]), ("reward_model", 1.0, ["chat"]),
+                              ("reward_model", 1.0, ["chat"])]},
+    },
+    "openr1_distill_7b": {
+        "student": {"model": "open-r1/Qwen2.5-Math-7B-RoPE-300k", "learning_rate": 4e-5, "epochs": 5, "batch": 128,
+                    "max_length": 32768, "packing": False,
+                    "trainer": FALLING | {"warmup_steps": 0.03, "max_grad_norm": 0.2, "use_liger_kernel": True,
+                                          "eos_token": "<|im_end|>"}},
+    },
+    "r1_api_to_qwen7b": {"student": {"learning_rate": 8e-5, "batch": 64, "epochs": 3, "trainer": FALLING}},
+    "r1_to_llama8b": {"student": {"learning_rate": 5e-5, "batch": 64, "epochs": 3, "trainer": FALLING,
+                                  "model": "meta-llama/Llama-3.1-8B"}},
+    "lora_single_gpu": {"student": {"quantization": "4bit", "gradient_checkpointing": True, "max_length": 8192,
+                                    "trainer": {"use_liger_kernel": True, "optim": "paged_adamw_8bit"}}},
+    "on_policy_distill": {"student": {"teacher": "Qwen/Qwen3-8B", "beta": 1.0, "temperature": 1.0}},
+}  # fmt: skip
+"""Recipe -> stage -> the values that make it that method: the published ones, and what TRL would set otherwise."""
+
+
+@pytest.mark.parametrize("name", METHOD)
+def test_it_says_what_was_published(name: str) -> None:
+    recipe = load(folder() / f"{name}.yaml")
+    for stage, expected in METHOD[name].items():
+        found = fields(recipe, stage)
+        for key, value in expected.items():
+            there = found[key]
+            if key == "trainer":
+                there = {each: there.get(each) for each in value}
+            elif key == "rewards":
+                there = [(each["kind"], each["weight"], each["domains"]) for each in there]
+            assert there == value, f"{name}: stages.{stage}.{key}"
+
+
+def test_r1_full_pays_help_by_the_answer_and_harm_by_the_whole() -> None:
+    final = load(folder() / "r1_full.yaml").stage("final").model_dump(mode="json")
+    pays = {each["model"]: each["on"] for each in final["rewards"] if each["kind"] == "reward_model"}
+    assert pays == {"helpful": "response", "harmless": "completion"}
 
 
 def fields(recipe: Recipe, name: str) -> dict[str, Any]:

@@ -123,6 +123,7 @@ def model_card(title: Title, facts: Mapping[str, Any], recipe: str, scores: Sequ
         title=title,
         header=_model_header(title, facts),
         facts=facts,
+        serve=_serve(title, facts),
         trained=_trainings(facts),
         origin=_origin(facts),
         funnel=untitled(funnel_grid(facts["funnel"])) if facts["funnel"] else "",
@@ -253,6 +254,16 @@ def _changes(facts: Mapping[str, Any]) -> str:
 def _conditions(facts: Mapping[str, Any]) -> str:
     rows = [(f"`{each['stage']}`", each["condition"], each["reason"]) for each in facts["conditions"]]
     return table(["stage", "condition", "else dropped as"], rows, left=3) if rows else ""
+
+
+def _serve(title: Title, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """How the model is served, as its last training says: {command, parser, stops}; empty where it says nothing."""
+    last = facts["trainings"][-1]["summary"] if facts["trainings"] else {}
+    serve: dict[str, Any] = last.get("serve") or {}
+    if not serve:
+        return {}
+    command = re.sub(r"(?<![\w/-])MODEL(?![\w/-])", title.repository, serve["command"])
+    return {**serve, "command": fenced(command, "sh", cut=None)}
 
 
 def _trainings(facts: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The first screen of the page: warnings, one tile per model, and whether RL did what screening predicted."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -10,7 +10,7 @@ from distillkit.report.material import Material
 from distillkit.show import Score, score_text
 from distillkit.show import warnings as run_warnings
 
-ROLES = {"grpo": "after RL", "sft": "after distillation"}
+ROLES = {"grpo": "after RL", "sft": "after distillation", "distill": "after on-policy distillation"}
 """Kind of the stage that trained a model -> what it is called."""
 LINES = (
     ("mixed_language", "mix languages"),
@@ -123,7 +123,7 @@ def predictions(material: Material) -> list[Prediction]:
     found = []
     for screening in material.described["screening"]:
         artifact = next(a for a in material.artifacts if a.stage == screening["stage"])
-        [screened] = artifact.manifest.inputs["model"]
+        screened = artifact.manifest.inputs["model"][0]
         trained = [
             each.stage
             for each in material.of_kind("grpo")
@@ -136,7 +136,8 @@ def predictions(material: Material) -> list[Prediction]:
 def _prediction(material: Material, screening: dict[str, Any], model: str) -> Prediction:
     entries: list[plots.Interval] = [
         (f"predicted with gamma {each['gamma']:g}", each["value"], each["low"], each["high"])
-        for each in screening["predicted"]
+        for each in screening.get("predicted") or []
+        if each["value"] is not None
     ]
     ends = [end for _, *ends in entries for end in ends if end is not None]
     metrics = material.described["scores"].get(model, {})
@@ -148,8 +149,8 @@ def _prediction(material: Material, screening: dict[str, Any], model: str) -> Pr
         screening["stage"],
         screening["model"],
         model,
-        min(ends),
-        max(ends),
+        min(ends, default=0.0),
+        max(ends, default=1.0),
         entries,
         measured,
         score_text("gamma", gammas[0]) if gammas else "",
@@ -161,8 +162,8 @@ def warnings(material: Material) -> list[str]:
     described = material.described
     found = [*_unfinished(material), *run_warnings(described)]
     for each in described["screening"]:
-        if not each["go"]:
-            found.append(f"{each['stage']}: no-go for RL: {'; '.join(each['reasons'])}")
+        if not each.get("go", True):
+            found.append(f"{each['stage']}: no-go for RL: {'; '.join(each.get('reasons') or [])}")
     for model, metrics in described["scores"].items():
         for name, score in metrics.items():
             value = score["value"] or 0
@@ -172,7 +173,12 @@ def warnings(material: Material) -> list[str]:
                 found.append(
                     f"{model}: {100 * value:.0f} % of its answers{on} were cut, so it scores too low"
                 )
-    main = [s["n"] for m in described["scores"].values() for n, s in m.items() if metric_name(n) == "pass@1"]
+    main = [
+        s.get("n", 0)
+        for m in described["scores"].values()
+        for n, s in m.items()
+        if metric_name(n) == "pass@1"
+    ]
     if main and min(main) < FEW_PROBLEMS:
         found.append(f"scores on {min(main)} problems: too few to tell models apart; read the intervals")
     return found
@@ -189,5 +195,16 @@ def _unfinished(material: Material) -> list[str]:
         "failed": [] if record.error else ["this run failed"],
         "interrupted": ["this run was interrupted: start it again and it goes on"],
     }
+    at_work = [] if record.status == "done" else [_came(*each) for each in material.unfinished.items()]
     missing = [f"not made in this run: {', '.join(left)}"] if left else []
-    return words.get(record.status, []) + missing
+    return words.get(record.status, []) + at_work + missing
+
+
+def _came(stage: str, steps: Sequence[Mapping[str, Any]]) -> str:
+    """How far a stage had come when the run ended."""
+    if not steps:
+        return f"{stage} was at work, and told nothing yet"
+    last = steps[-1]
+    return (
+        f"{stage} was at work: {last['done']:,} of {last.get('total', 0):,} {last.get('unit', '')}".rstrip()
+    )

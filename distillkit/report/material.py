@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from distillkit.artifact import Artifact
-from distillkit.events import read_events
+from distillkit.events import Event, read_events
 from distillkit.report import plots
 from distillkit.run_folder import RunRecord, load_record
 from distillkit.show import Described, describe, load_artifacts
+from distillkit.show.number import finite
 from distillkit.store import Store
 
 if TYPE_CHECKING:
@@ -68,16 +69,41 @@ class Material:
     @cached_property
     def declared(self) -> list[dict[str, Any]]:
         """The stages as the recipe declares them, also those that the run did not reach."""
-        stages: list[dict[str, Any]] = (yaml.load(self.recipe, Loader=yaml.BaseLoader) or {}).get(
-            "stages", []
-        )
+        try:
+            loaded = yaml.load(self.recipe, Loader=yaml.BaseLoader)
+        except yaml.YAMLError:  # torn by whatever ended the run
+            loaded = None
+        stages: list[dict[str, Any]] = (loaded or {}).get("stages", [])
         return stages
+
+    @cached_property
+    def events(self) -> list[Event]:
+        """What happened, in order; empty where the run left none."""
+        return read_events(self.run / "events.jsonl")[0]
 
     @cached_property
     def started(self) -> float | None:
         """Seconds since the epoch at which the run began; None where it left no events."""
-        events, _ = read_events(self.run / "events.jsonl")
-        return float(events[0]["time"]) if events else None
+        return float(self.events[0]["time"]) if self.events else None
+
+    @cached_property
+    def unfinished(self) -> dict[str, list[Event]]:
+        """Stage that was begun and not finished -> how far it told to have come, step by step."""
+        found: dict[str, list[Event]] = {}
+        for event in self.events:
+            if event.get("event") == "stage_started":
+                found[event["stage"]] = []
+            elif event.get("event") == "stage_finished":
+                found.pop(event["stage"], None)
+            elif event.get("event") == "progress" and "done" in event:
+                found.setdefault(event["stage"], []).append(finite(event))
+        return found
+
+    @cached_property
+    def traceback(self) -> str:
+        """Where the code of a stage broke; empty where it did not."""
+        path = self.run / "error.txt"
+        return path.read_text("utf-8", "replace") if self.record.status == "failed" and path.exists() else ""
 
     @cached_property
     def seeds(self) -> dict[str, "Material"]:
@@ -95,21 +121,25 @@ class Material:
         *data: Any,
         legend: list[str] | None = None,
     ) -> Figure:
-        """`draw(*data)` with its words; legend: the names of its series, in order; a single one needs none."""
+        """`draw(*data)` with its words; legend: the names of its series, in order, "" for one that is not drawn.
+
+        A single series needs no legend.
+        """
         names = legend if legend and len(legend) > 1 else []
         colours = [plots.COLOURS[at % len(plots.COLOURS)] for at in range(len(names))]
         svg = plots.cached_svg(self.store.root / "figures", title, draw, *data)
-        return Figure(title, note, svg, list(zip(colours, names, strict=True)))
+        told = [(colour, name) for colour, name in zip(colours, names, strict=True) if name]
+        return Figure(title, note, svg, told)
 
 
 def curves_of(artifact: Artifact) -> Curves:
     """The curves of a training artifact; empty where it has none."""
     path = artifact.path / "curves.json"
-    found: Curves = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    found: Curves = finite(json.loads(path.read_text("utf-8"))) if path.exists() else {}
     return found
 
 
 def points(curves: Curves, name: str) -> list[tuple[float, float]]:
     """(step, value) of a curve, without the steps that logged none."""
-    pairs = zip(curves["step"], curves.get(name, []), strict=False)
+    pairs = zip(curves.get("step", []), curves.get(name, []), strict=False)
     return [(x, y) for x, y in pairs if x is not None and y is not None]

@@ -16,10 +16,13 @@ from distillkit import __version__
 from distillkit.artifact import Artifact
 from distillkit.durable import write_text
 from distillkit.report import template
+from distillkit.report.chapter import sections
 from distillkit.report.headline import predictions, tiles, warnings
 from distillkit.report.material import Material
-from distillkit.report.sections import sections
+from distillkit.report.section import Section
 from distillkit.report.traces import browsed
+from distillkit.show import cost_grid
+from distillkit.show.piece import visible
 from distillkit.store import Store
 
 
@@ -44,19 +47,24 @@ def page(material: Material) -> str:
     """The page as text."""
     script = template.source("page.js")
     traces = browsed(material)
+    chapters = sections(material)
     text = template.load("page.html.j2", autoescape=True).render(
         run=material.described["run"],
         started=_utc(material.started),
-        warnings=warnings(material),
+        warnings=[visible(line) for line in warnings(material)],
         tiles=tiles(material),
         predictions=predictions(material),
-        sections=sections(material),
+        sections=chapters,
+        contents=_contents(chapters),
         traces=traces,
         traces_json=script_json(traces),
         stages=_stages(material),
         seeded=bool(material.seeds),
+        cost=cost_grid(material.described["cost"]),
+        sources=_sources(material),
         versions=_versions(material.artifacts),
-        recipe=material.recipe,
+        recipe=visible(material.recipe),
+        traceback=visible(material.traceback),
         style=template.source("page.css"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -69,6 +77,14 @@ def script_json(value: Any) -> str:
     """JSON for a `<script type="application/json">`: no `<`, `>` or `&` can leave it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _contents(chapters: list[Section]) -> dict[str, str]:
+    """Title up to its colon -> anchor, of the first chapter with such a title."""
+    found: dict[str, str] = {}
+    for chapter in chapters:
+        found.setdefault(chapter.title.partition(":")[0], chapter.name)
+    return found
 
 
 def _utc(seconds: float | None) -> str:
@@ -102,6 +118,21 @@ def _stages(material: Material) -> list[dict[str, Any]]:
         facts = (artifact.manifest.rows_kept, artifact.content[:12]) if artifact else (0, "")
         found.append(stage | dict(zip(("rows", "content"), facts, strict=True)))
     return found
+
+
+def _sources(material: Material) -> list[tuple[str, str]]:
+    """What came from outside at which commit, and the commit of the folder that the run was started in."""
+    found: dict[str, str] = {}
+    for artifact in material.artifacts:
+        for ends in artifact.manifest.inputs.values():
+            found |= {str(end["name"]): str(end["revision"]) for end in ends if end.get("revision")}
+        hub = artifact.manifest.declared.get("hub")
+        if artifact.type in ("problems", "traces") and isinstance(hub, str) and "@" in hub:
+            name, _, commit = hub.partition("@")
+            found[name] = commit
+        if artifact.manifest.telemetry.get("git"):
+            found["git"] = str(artifact.manifest.telemetry["git"])
+    return list(found.items())
 
 
 def _versions(artifacts: list[Artifact]) -> dict[str, str]:

@@ -219,16 +219,35 @@ def tradeoff(
     """
     with _axes(x) as (figure, axes):
         if front:
-            axes.plot(*zip(*front, strict=True), color=INK, linewidth=1.2, linestyle=(0, (4, 3)), drawstyle="steps-post")
+            axes.plot(
+                *zip(*front, strict=True),
+                color=INK,
+                linewidth=1.2,
+                linestyle=(0, (4, 3)),
+                drawstyle="steps-post",
+            )
         for colour, (name, points) in zip(cycle(COLOURS), series.items(), strict=False):
             if points:
                 _curve(axes, points, colour)
             if name in (knees or {}):
                 at, value = (knees or {})[name]
                 axes.plot([at], [value], "o", markersize=11, markerfacecolor="none", color=colour)
-        axes.set_xscale("log")
+        _log_axis(axes, [at for points in series.values() for at, _ in points])
         axes.set_ylim(0, 1.04)
         return figure
+
+
+def _log_axis(axes: Any, values: Sequence[float]) -> None:
+    """A log scale whose labels are plain numbers: 1, 2, 5 of each decade, only the 1 where there are many."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    few = max(values, default=1.0) < 100 * min(values, default=1.0)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=8))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:.0e}")
+    )
 
 
 def cached_svg(folder: Path, label: str, draw: Callable[..., "Figure"], *data: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distillkit.grid import Grid
+from distillkit.grid import Grid, trimmed
 from distillkit.report import plots
 from distillkit.report.material import Figure, Material
 
@@ -34,7 +34,8 @@ class Section:
     @property
     def grids(self) -> list[Grid]:
         """All tables that have rows."""
-        return [grid for grid in (*([self.grid] if self.grid else []), *self.more) if grid.rows]
+        every = (*([self.grid] if self.grid else []), *self.more)
+        return [trimmed(grid) for grid in every if grid.rows]
 
     def __bool__(self) -> bool:
         return bool(self.figures or self.items or self.grids)
@@ -44,7 +45,7 @@ def point_of(x: float, score: Score | None) -> Point | None:
     """A point with its interval; None where there is no value."""
     if score is None or score.get("value") is None:
         return None
-    value, low, high = (score.get(key) for key in ("value", "low", "high"))
+    value, low, high = score["value"], score.get("low"), score.get("high")
     return x, value, value if low is None else low, value if high is None else high
 
 
@@ -87,7 +88,17 @@ def curve_figure(
     if all(len(curve) < 2 for curve in series.values()):
         return None
     kept = {name: list(curve) for name, curve in series.items()}
-    return material.figure(title, note, plots.bands, kept, x, doubling, shaded, share, legend=list(kept))
+    return material.figure(
+        title,
+        note,
+        plots.bands,
+        kept,
+        x,
+        doubling,
+        shaded,
+        share,
+        legend=[name if curve else "" for name, curve in kept.items()],
+    )
 
 
 def present(*figures: Figure | None) -> list[Figure]:

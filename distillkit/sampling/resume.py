@@ -3,7 +3,7 @@
 Every engine that takes a prompt as it is can do it: to a model its own text and ours look alike. The rest is as
 in any draw: what the store has is not sampled again, and a killed run loses nothing.
 
-Source: forcing the answer behind cut reasoning, s1, arXiv:2501.19393, section 3.1 ("budget forcing").
+Source: forcing the answer behind cut reasoning, s1, arXiv:2501.19393 ("budget forcing").
 """
 
 from collections.abc import Callable, Iterable, Sequence

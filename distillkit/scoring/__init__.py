@@ -21,16 +21,18 @@ from distillkit.scoring.metric import (
     Ballot,
     Estimate,
     ballot,
+    ballots_of,
     cons_at,
     counts_of,
     largest_k,
     mean_over,
     metrics,
     pass_at,
+    per_sample,
     realised_gamma,
     settings,
 )
-from distillkit.scoring.vote import curve, cut, leading, tally
+from distillkit.scoring.vote import Leading, curve, cut, cut_votes, leading, tally
 
 __all__ = [
     "LENGTH",
@@ -39,8 +41,10 @@ __all__ = [
     "Estimate",
     "Group",
     "Judged",
+    "Leading",
     "Scoring",
     "ballot",
+    "ballots_of",
     "bands",
     "best",
     "by_problem",
@@ -49,6 +53,7 @@ __all__ = [
     "counts_of",
     "curve",
     "cut",
+    "cut_votes",
     "difference",
     "differences",
     "largest_k",
@@ -57,6 +62,7 @@ __all__ = [
     "metrics",
     "outcome",
     "pass_at",
+    "per_sample",
     "reach",
     "realised_gamma",
     "settings",

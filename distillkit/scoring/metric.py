@@ -65,7 +65,12 @@ _PER_SAMPLE: dict[str, tuple[Bounds, Callable[[Judged], float | None]]] = {
 
 
 def metrics(
-    groups: Sequence[Group], ks: Sequence[int], verifiers: Mapping[str, Verifier], *, votes: bool = True
+    groups: Sequence[Group],
+    ks: Sequence[int],
+    verifiers: Mapping[str, Verifier],
+    *,
+    votes: bool = True,
+    ballots: "Mapping[str, Ballot] | None" = None,
 ) -> dict[str, Estimate]:
     """Every metric of one model on one set of problems.
 
@@ -84,17 +89,20 @@ def metrics(
     A value is the mean over problems of the problem's mean. A problem with nothing to count does not stand in
     it, and a metric that no problem stands in is absent (length of wrong answers where all are right); so is
     cons@k without `votes`, or where a verifier cannot compare answers. Completions without a score count in
-    no metric that needs one, and a problem needs k of them that have one for pass@k and cons@k.
+    no metric that needs one, and a problem needs k of them that have one for pass@k and cons@k. `ballots` by problem,
+    where they are known, save comparing answers again.
     """
-    found = {name: _per_sample(groups, bounds, read) for name, (bounds, read) in _PER_SAMPLE.items()}
+    found = {name: per_sample(groups, bounds, read) for name, (bounds, read) in _PER_SAMPLE.items()}
     found |= {f"pass@{k}": pass_at(groups, k) for k in ks if k > 1}
     if votes and all(verifiers[group[0].domain].votes for group in groups):
-        ballots = [ballot(group, verifiers[group[0].domain]) for group in groups]
-        found |= {f"cons@{k}": cons_at(ballots, k) for k in ks if k > 1}
+        cast = ballots if ballots is not None else ballots_of(groups, verifiers)
+        told = [cast[group[0].problem_id] for group in groups]
+        found |= {f"cons@{k}": cons_at(told, k) for k in ks if k > 1}
     return {name: estimate for name, estimate in found.items() if estimate.value is not None}
 
 
-def _per_sample(groups: Sequence[Group], bounds: Bounds, read: Callable[[Judged], float | None]) -> Estimate:
+def per_sample(groups: Sequence[Group], bounds: Bounds, read: Callable[[Judged], float | None]) -> Estimate:
+    """The mean over problems of what their completions add, `read` of each; None adds nothing."""
     given = [[each for each in group if each.reason != "failed"] for group in groups]
     columns = [[value for each in group if (value := read(each)) is not None] for group in given]
     told = [column for column in columns if column]
@@ -135,6 +143,12 @@ def ballot(group: Group, verifier: Verifier) -> Ballot:
     clusters = cluster([each.answer for each in judged], verifier.same)
     pairs = zip(clusters, judged, strict=True)
     return Ballot(clusters, {number for number, each in pairs if number is not None and each.correct})
+
+
+def ballots_of(groups: Sequence[Group], verifiers: Mapping[str, Verifier]) -> dict[str, Ballot]:
+    """Problem -> its votes, for the problems whose verifier can compare answers."""
+    judges = [(group, verifiers[group[0].domain]) for group in groups]
+    return {group[0].problem_id: ballot(group, judge) for group, judge in judges if judge.votes}
 
 
 def cons_at(ballots: Sequence[Ballot], k: int) -> Estimate:

@@ -11,8 +11,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from distillkit.scoring.judged import Group
-from distillkit.scoring.metric import Ballot, ballot, cons_at, largest_k, pass_at
-from distillkit.verifiers.base import Verifier
+from distillkit.scoring.metric import Ballot, cons_at, largest_k, pass_at
 
 
 def cut(group: Group, max_tokens: int) -> Group | None:
@@ -32,23 +31,35 @@ def cut(group: Group, max_tokens: int) -> Group | None:
     ]
 
 
-def curve(groups: Sequence[Group], n: int, verifiers: Mapping[str, Verifier]) -> dict[str, Any] | None:
+def cut_votes(group: Group, votes: Ballot, max_tokens: int) -> Ballot:
+    """The votes of the problem under a lower cap, see `cut`: what it cuts gives none."""
+    cast = iter(votes.clusters)
+    left: list[int | None] = []
+    for each in group:
+        own = next(cast) if each.score is not None else None
+        late = each.tokens is not None and each.tokens > max_tokens
+        if late or each.score is not None:
+            left.append(None if late else own)
+    return Ballot(left, votes.right)
+
+
+def curve(groups: Sequence[Group], n: int, ballots: Mapping[str, Ballot]) -> dict[str, Any] | None:
     """pass@k and cons@k for k = 1, 2, 4, ... up to n/2: {k: [...], pass: [...], cons: [...] or None}.
 
-    Only the problems that have n/2 judged samples stand in it, so that a curve compares k and not problems. None where
-    n allows no k above 1.
+    Only the problems that have n/2 judged samples stand in it, so that a curve compares k and not problems. cons is
+    None where a problem has no ballot. None where n allows no k above 1.
     """
     most = largest_k(n)
     told = [group for group in groups if sum(each.score is not None for each in group) >= (most or n + 1)]
     if most is None or not told:
         return None
     ks = [1 << power for power in range(most.bit_length())]
-    votes = all(verifiers[group[0].domain].votes for group in told)
-    ballots = [ballot(group, verifiers[group[0].domain]) for group in told] if votes else []
+    votes = all(group[0].problem_id in ballots for group in told)
+    cast = [ballots[group[0].problem_id] for group in told] if votes else []
     return {
         "k": ks,
         "pass": [pass_at(told, k).as_json() for k in ks],
-        "cons": [cons_at(ballots, k).as_json() for k in ks] if votes else None,
+        "cons": [cons_at(cast, k).as_json() for k in ks] if votes else None,
     }
 
 

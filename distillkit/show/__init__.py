@@ -15,6 +15,7 @@ from distillkit.show.evaluation import (
     vote_grid,
 )
 from distillkit.show.number import score_text, signed_text, who
+from distillkit.show.pair import find_pair, render_pair
 from distillkit.show.run import (
     Described,
     Score,
@@ -62,6 +63,7 @@ __all__ = [
     "describe",
     "evaluation_grid",
     "evaluation_grids",
+    "find_pair",
     "find_rejected",
     "find_trace",
     "funnel",
@@ -79,6 +81,7 @@ __all__ = [
     "reach_text",
     "render",
     "render_one",
+    "render_pair",
     "render_rejected",
     "rl_cost_text",
     "sampling_grid",

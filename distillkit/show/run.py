@@ -206,16 +206,23 @@ def screening_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
 
 
 def summaries_of(artifacts: Sequence[Artifact], kind: str) -> list[dict[str, Any]]:
-    """What stages of a kind found, [{stage, throughput (where told), ...summary}]."""
+    """What stages of a kind found, [{stage, ...summary}], with the models in the order of the recipe."""
     return [
-        {"stage": artifact.stage, **artifact.manifest.summary}
-        | {
-            key: artifact.manifest.telemetry[key]
-            for key in ("throughput",)
-            if key in artifact.manifest.telemetry
-        }
+        {"stage": artifact.stage, **_in_order(artifact.manifest.summary, _models(artifact))}
         for artifact in _of_kind(artifacts, kind)
     ]
+
+
+def _models(artifact: Artifact) -> list[str]:
+    return [end["name"] for end in artifact.manifest.inputs.get("models", [])]
+
+
+def _in_order(value: Any, models: Sequence[str]) -> Any:
+    """The same JSON where keys that are models come in their order: a manifest sorts them by name."""
+    if not isinstance(value, dict):
+        return value
+    first = [name for name in models if name in value]
+    return {name: _in_order(value[name], models) for name in [*first, *(n for n in value if n not in first)]}
 
 
 def warnings_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:

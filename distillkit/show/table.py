@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillkit.budget import money_text
 from distillkit.comparison import difference_text
-from distillkit.grid import Grid, grid_markdown, rich_table
+from distillkit.grid import Grid, grid_markdown, rich_table, trimmed
 from distillkit.show.evaluation import evaluation_grids
 from distillkit.show.number import count_text, metric_words, score_text
 from distillkit.show.run import Described
@@ -37,7 +37,7 @@ def grids(described: Described) -> list[Grid]:
         cost_grid(described["cost"]),
         timing_grid(described["timings"]),
     ]
-    return [grid for grid in made if grid.rows]
+    return [trimmed(grid) for grid in made if grid.rows]
 
 
 def funnel_grid(steps: Sequence[dict[str, Any]]) -> Grid:

@@ -40,7 +40,7 @@ def render_one(told: Mapping[str, Any]) -> "RenderableType":
     from rich.text import Text
 
     marks = [tuple(mark) for mark in told["marks"]]
-    body = [Text(f"{told['part']}:", style="bold"), _text(pieces(told["text"], marks))]
+    body = [Text(f"{told['part']}:", style="bold"), styled(pieces(told["text"], marks))]
     if told["part"] == "reasoning":
         body += [Text("response:", style="bold"), Text(visible(told["response"]))]
     labels = [Text(f"{name}: {_value(value)}") for name, value in told["labels"].items() if value is not None]
@@ -92,7 +92,7 @@ def _leak(told: Mapping[str, Any], leak: Mapping[str, Any]) -> "Iterator[Text]":
     yield Text(visible(f"    n-gram: {leak['ngram']}"))
     text = told["prompt"] if leak["part"] == "prompt" else told["completion"]
     for place in excerpts(text, [(leak["start"], leak["end"], LEAK)], AROUND, 1):
-        yield Text.assemble(f"    {leak['part']}: ", _text(place))
+        yield Text.assemble(f"    {leak['part']}: ", styled(place))
 
 
 def _excerpt(told: Mapping[str, Any]) -> "Iterator[Text]":
@@ -102,7 +102,7 @@ def _excerpt(told: Mapping[str, Any]) -> "Iterator[Text]":
     text = told["text"]
     marks = [(start, end, mark) for start, end, mark in told["marks"] if mark != REFLECTION]
     for place in excerpts(text, marks, AROUND, PLACES):
-        yield Text.assemble(("  ... ", "dim"), _text(place), (" ...", "dim"))
+        yield Text.assemble(("  ... ", "dim"), styled(place), (" ...", "dim"))
     if len(marks) > PLACES:
         yield Text(f"  ({len(marks):,} foreign segments in all)", style="dim")
     if not marks and len(text) > 2 * ENDS:
@@ -112,7 +112,7 @@ def _excerpt(told: Mapping[str, Any]) -> "Iterator[Text]":
         yield Text.assemble((f"  {told['part']}: ", "bold"), visible(text))
 
 
-def _text(found: Iterable[Piece]) -> "Text":
+def styled(found: Iterable[Piece]) -> "Text":
     """Pieces as rich text; a mark also stands in braces, for where there is no colour."""
     from rich.text import Text
 

@@ -8,6 +8,7 @@ from distillkit.stages.base import Stage
 from distillkit.stages.budget_curve import BudgetCurve
 from distillkit.stages.decontaminate import Decontaminate
 from distillkit.stages.dedup import Dedup
+from distillkit.stages.distill import Distill
 from distillkit.stages.evaluate import Evaluate
 from distillkit.stages.filter import Filter
 from distillkit.stages.grpo import Grpo
@@ -42,6 +43,7 @@ AnyStage = Annotated[
     | Grpo
     | Preferences
     | RewardModelStage
+    | Distill
     | Evaluate
     | Screen
     | BudgetCurve

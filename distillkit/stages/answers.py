@@ -3,21 +3,17 @@
 No stage itself, but the second half of evaluate.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillkit import scoring
 from distillkit.artifact import Model, Row
-from distillkit.model_size import model_size
 from distillkit.reader import look_up
 from distillkit.scoring import (
     Ballot,
     Group,
     Judged,
-    ballot,
     by_problem,
     leading,
     outcome,
@@ -25,6 +21,7 @@ from distillkit.scoring import (
     verdict_schema,
 )
 from distillkit.stages.base import Job, write_shards
+from distillkit.stages.outlook import size_of
 from distillkit.stages.scored import Complexity, ProblemSet
 from distillkit.trace import Trace, to_row, trace_schema
 
@@ -66,11 +63,7 @@ class Answers:
         """Take in what a model said to a set of problems, and the verdicts on it."""
         key = model, given.name
         self.groups[key] = by_problem(judged)
-        self.ballots[key] = {
-            group[0].problem_id: ballot(group, given.verifiers[group[0].domain])
-            for group in self.groups[key]
-            if given.verifiers[group[0].domain].votes
-        }
+        self.ballots[key] = scoring.ballots_of(self.groups[key], given.verifiers)
         for trace, each in zip(traces, judged, strict=True):
             self.completions.setdefault(trace.id, _row(trace))
             self.verdicts.setdefault(trace.id, {"model": model, "benchmark": given.name, **verdict_row(each)})
@@ -152,7 +145,7 @@ class Answers:
 
     def _curves(self, given: ProblemSet, names: Sequence[str]) -> Iterator[Row]:
         for model in names:
-            found = scoring.curve(self.groups[model, given.name], given.n, given.verifiers)
+            found = scoring.curve(self.groups[model, given.name], given.n, self.ballots[model, given.name])
             if found is not None:
                 yield {"model": model, "benchmark": given.name, **found}
 
@@ -171,21 +164,25 @@ class Answers:
                 )
                 n = given.at(temperature)[1]
                 where = {"model": model, "benchmark": given.name, "temperature": temperature, "n": n}
-                yield {**where, "scores": _told(groups, n, given)}
+                votes = self.ballots[model, given.name] if first else None
+                yield {**where, "scores": _told(groups, n, given, votes)}
 
     def _by_cap(self, given: ProblemSet, names: Sequence[str]) -> Iterator[Row]:
         for model in names if len(given.caps) > 1 else []:
+            groups, votes = self.groups[model, given.name], self.ballots[model, given.name]
             for cap in given.caps:
-                groups = [scoring.cut(group, cap) for group in self.groups[model, given.name]]
-                known = [group for group in groups if group is not None]
-                if len(known) == len(groups):
-                    where = {"model": model, "benchmark": given.name, "max_tokens": cap}
-                    yield {**where, "scores": _told(known, given.n, given)}
+                left = [found for group in groups if (found := scoring.cut(group, cap)) is not None]
+                if len(left) < len(groups):
+                    break  # lengths are not known, so no cap can be cut
+                cast = {g[0].problem_id: g for g in groups}
+                cut = {name: scoring.cut_votes(cast[name], each, cap) for name, each in votes.items()}
+                where = {"model": model, "benchmark": given.name, "max_tokens": cap}
+                yield {**where, "scores": _told(left, given.n, given, cut)}
 
     def complexity(
         self, sets: Sequence[ProblemSet], names: Sequence[str], asked: Complexity
     ) -> dict[str, Any]:
-        """{field, trained, rows: [{model, benchmark, at, problems, pass@1, tokens}]}; no row where no problem has it."""
+        """{field, trained, rows: [{model, benchmark, at, problems, pass@1, tokens}]}."""
         rows = []
         for given in sets:
             at = {each.id: _number(look_up({"extra": each.extra}, asked.field)) for each in given.problems}
@@ -213,7 +210,8 @@ class Answers:
     def _cost(self, given: ProblemSet, model: Model) -> Row:
         """Tokens of a model's answers, and what they took: 2 operations per active parameter and token."""
         judged = [each for group in self.groups[model.name, given.name] for each in group]
-        tokens, active = sum(each.tokens or 0 for each in judged), _active(model)
+        tokens, size = sum(each.tokens or 0 for each in judged), size_of(model)
+        active = size.active if size else None
         return {
             "model": model.name,
             "benchmark": given.name,
@@ -224,10 +222,12 @@ class Answers:
         }
 
 
-def _told(groups: Sequence[Group], n: int, given: ProblemSet) -> dict[str, Any]:
+def _told(
+    groups: Sequence[Group], n: int, given: ProblemSet, votes: Mapping[str, Ballot] | None
+) -> dict[str, Any]:
     """The metrics of one point of a sweep."""
     k = scoring.largest_k(n)
-    found = scoring.metrics(groups, [k] if k else [], given.verifiers)
+    found = scoring.metrics(groups, [k] if k else [], given.verifiers, ballots=votes)
     return {name: each.as_json() for name, each in found.items() if name.startswith(SWEPT)}
 
 
@@ -235,13 +235,6 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value
-
-
-def _active(model: Model) -> int | None:
-    """Parameters that a token uses, by the model's config where it lies here, else by its name."""
-    config = Path(model.path) / "config.json"
-    found = model_size(model.path, json.loads(config.read_text("utf-8")) if config.is_file() else None)
-    return found.active if found else None
 
 
 def _row(trace: Trace) -> Row:

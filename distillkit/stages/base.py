@@ -104,8 +104,12 @@ class Job:
 
     def problems(self, slot: str = "input") -> list[Problem]:
         """All problems of a wire, sorted by id."""
-        found = [problem_of(row) for artifact in self.artifacts(slot) for row in artifact.rows()]
+        found = [problem for problems in self.problem_lists(slot) for problem in problems]
         return sorted(found, key=lambda problem: problem.id)
+
+    def problem_lists(self, slot: str) -> list[list[Problem]]:
+        """The problems of each end of a wire, in the order the recipe names them."""
+        return [[problem_of(row) for row in artifact.rows()] for artifact in self.artifacts(slot)]
 
     def models(self, slot: str = "model") -> list[Model]:
         """The weights of a wire."""

@@ -3,13 +3,15 @@
 Thinking is sampled once; where it is longer than a budget it is cut there and the answer forced, and a
 completion that ended earlier counts as it is. So all budgets see the same thoughts.
 
-Source: s1, arXiv:2501.19393, section 3.1 and figure 4; operations of a token: Kaplan et al., arXiv:2001.08361,
+Source: s1, arXiv:2501.19393 (budget forcing); operations of a token: Kaplan et al., arXiv:2001.08361,
 section 2.1.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import log2
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -18,6 +20,7 @@ from pydantic import Field, model_validator
 from distillkit.artifact import Manifest, Model, Row
 from distillkit.model_size import model_size
 from distillkit.sampling import Sampling, draw
+from distillkit.sampling.resume import require_continuing
 from distillkit.scoring import (
     Judged,
     Scoring,
@@ -69,8 +72,8 @@ class BudgetCurve(Stage, Sampling, Scoring):
     kind: Literal["budget_curve"] = "budget_curve"
     models: Annotated[list[str], Wire((WEIGHTS,), external=True, named=True), Field(min_length=1)]
     """Models to compare: a stage, org/name[@rev] on the Hub, ./path, or a packaged one."""
-    problems: Annotated[str | None, Wire((PROBLEMS,), external=True, heldout=True)] = None
-    """A problems stage or a built-in benchmark; left out: the nearest held-out problems."""
+    problems: Annotated[str | None, Wire((PROBLEMS,), heldout=True)] = None
+    """A problems stage; left out: the nearest held-out problems."""
     budgets: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """Most tokens of thinking, best each twice the one before; 0 answers without any."""
     n: int = Field(4, ge=1)
@@ -89,6 +92,9 @@ class BudgetCurve(Stage, Sampling, Scoring):
                 f"budgets: {self.budgets[-1]} is more than max_tokens ({self.max_tokens}), where thinking ends anyway"
             )
         return self
+
+    def check(self, recipe_folder: Path) -> None:
+        require_continuing(self)
 
     def limited(self, rows: int) -> Self:
         return self.model_copy(update={"limit": min(self.limit or rows, rows)})
@@ -227,8 +233,6 @@ def knee(points: Sequence[Mapping[str, Any]], gain: float) -> dict[str, Any] | N
 
 
 def _doublings(budget: int, later: int) -> float:
-    from math import log2
-
     return log2(later / budget)
 
 

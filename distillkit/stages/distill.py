@@ -22,8 +22,8 @@ from distillkit.training.chat import jinja_of
 from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
 from distillkit.training.completions import write_completions
 from distillkit.training.config import ConfigName, Training
+from distillkit.training.order import in_order
 from distillkit.training.preflight import check_end, fitting, require_prompts, require_template
-from distillkit.training.prompts import in_order
 from distillkit.training.rehearsal import memory_errors
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
 from distillkit.training.serving import finisher, serving
@@ -143,14 +143,14 @@ class Distill(Stage, Training):
         objection = differing(tokenizer.get_vocab(), other.get_vocab()) or sizes(student, teacher)
         if objection:
             raise RecipeError(
-                f"stages.{self.name}.teacher: {teacher.name} has not the vocabulary of {student.name} ({objection}), and "
-                "their next tokens cannot be compared; take a teacher of the same family, or train on its traces: "
+                f"stages.{self.name}.teacher: {teacher.name} has not the vocabulary of {student.name} ({objection}), "
+                "so their next tokens cannot be compared; take a teacher of the same family, or train on its traces: "
                 "sample from it, then kind: sft"
             )
         if self.template is None and other.chat_template != tokenizer.chat_template:
             job.warn(
-                f"{self.name}: student and teacher have different chat templates; the teacher reads the student's, which "
-                "it may never have seen: train one of them on the other's first"
+                "student and teacher have different chat templates; the teacher reads the student's, which it may "
+                "never have seen: train one of them on the other's first"
             )
 
     def rows(self, job: Job, student: Model, tokenizer: "PreTrainedTokenizerBase") -> list[dict[str, Any]]:

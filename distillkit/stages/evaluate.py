@@ -6,96 +6,53 @@ without its interval, its samples and its settings: a score that lacks them cann
 Source: pass@1 as the mean over n samples, and the majority vote, as in DeepSeek-R1, arXiv:2501.12948v1, 3.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from distillkit.artifact import Manifest, Row
+from distillkit import benchmarks as built_in
+from distillkit.artifact import Manifest, Model
+from distillkit.benchmarks import Benchmark
+from distillkit.engines.base import Parameters
 from distillkit.events import Progress
-from distillkit.sampling import Sampling, draw
-from distillkit.scoring import (
-    Group,
-    Judged,
-    Scoring,
-    by_problem,
-    count_judged,
-    largest_k,
-    metrics,
-    outcome,
-    realised_gamma,
-    settings,
-    verdict_row,
-    verdict_schema,
-    warn_failed,
-)
-from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Job, Stage, Wire, require_rows, write_shards
-from distillkit.trace import Problem, Trace, problem_of, to_row, trace_schema
+from distillkit.sampling import Plan, Sampling, drawn
+from distillkit.scoring import Estimate, Scoring, largest_k, metrics, realised_gamma, settings, warn_failed
+from distillkit.stages.answers import Answers
+from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Input, Job, Stage, Wire, require_rows
+from distillkit.stages.benchmark import PLAIN, Reading
+from distillkit.stages.scored import Cap, Complexity, ProblemSet, Temperature, Use
+from distillkit.template import TemplateFile
+from distillkit.trace import Problem, Trace, problem_of
+from distillkit.verifiers.base import Verifier
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+CUT_SHARE = 0.02
+"""From this share of cut completions on, a score says more about the cap than about the model."""
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """A set of problems, and how many samples each model gives of each."""
-
-    name: str
-    problems: list[Problem]
-    n: int
-
-    @property
-    def samples(self) -> int:
-        return self.n * len(self.problems)
-
-
-@dataclass
-class Answers:
-    """What the models answered: groups for the metrics, rows for the tables."""
-
-    groups: dict[tuple[str, str], list[Group]] = field(default_factory=dict)
-    """(model, benchmark) -> one group per problem."""
-    completions: dict[str, Row] = field(default_factory=dict)
-    verdicts: dict[str, Row] = field(default_factory=dict)
-    """Both by trace id: what two benchmarks, or two names of equal weights, share stands under the first."""
-
-    @property
-    def samples(self) -> int:
-        """Completions so far."""
-        return sum(len(group) for groups in self.groups.values() for group in groups)
-
-    def add(self, model: str, benchmark: str, traces: list[Trace], judged: list[Judged]) -> None:
-        """Take in what a model said to a benchmark, and the verdicts on it."""
-        self.groups[model, benchmark] = by_problem(judged)
-        for trace, each in zip(traces, judged, strict=True):
-            self.completions.setdefault(trace.id, to_row(trace))
-            self.verdicts.setdefault(trace.id, {"model": model, "benchmark": benchmark, **verdict_row(each)})
-
-    def write(self, job: Job) -> None:
-        """Write the three tables, and count what could not be judged."""
-        write_shards(job, list(self.completions.values()), trace_schema(), "completions")
-        write_shards(job, list(self.verdicts.values()), verdict_schema("model", "benchmark"), "verdicts")
-        write_shards(job, list(self._problems()), problem_schema(), "problems")
-        every = [each for groups in self.groups.values() for group in groups for each in group]
-        count_judged(job.out, every)
-
-    def _problems(self) -> Iterator[Row]:
-        for (model, benchmark), groups in self.groups.items():
-            for group in groups:
-                problem_id = group[0].problem_id
-                where = {"problem_id": problem_id, "benchmark": benchmark, "model": model}
-                yield {"id": f"{problem_id}/{benchmark}/{model}", **where, **outcome(group)}
+def _by_name(given: Any) -> Any:
+    """A list of names as the mapping that it is short for."""
+    if isinstance(given, list):
+        given = {name: {} for name in given if isinstance(name, str)}
+    if isinstance(given, dict):
+        return {name: {} if use is None else use for name, use in given.items()}
+    return given
 
 
 class Evaluate(Stage, Sampling, Scoring):
     """Models and problems in; scores out, with every completion and verdict beside them.
 
-    Tables: `completions` (traces), `verdicts` (by trace id), `problems` (n, correct and pass_rate of each
-    problem, benchmark and model). Summary: `scores` {model: {metric: estimate}}, `gamma` (a list, see
-    `_gammas`) and `settings`. A metric is named `pass@1`, or `<benchmark>/pass@1` with several benchmarks.
+    Tables: `completions` (traces), `verdicts` (by trace id), `problems` (n, correct, pass_rate and votes of each
+    problem, benchmark and model), and `swept_completions`, `swept_verdicts` of further temperatures.
+
+    Summary: `scores` {model: {metric: estimate}}, a metric is named `pass@1`, or `<benchmark>/pass@1` with several
+    benchmarks; `gamma` (see `_gammas`); `settings`; `differences` of all pairs of models; `reach` (pass@k before and
+    after training); `bands` (by the base's pass rate); `curves` (pass@k and cons@k against k); `votes`; `sweeps` by
+    temperature and by cap; `complexity`; `cost`; `best`, the model with the highest pass@1.
     """
 
+    VERSION: ClassVar[int] = 2
     MAKES: ClassVar[str] = SCORES
     DRAWS: ClassVar[bool] = True
     JUDGES: ClassVar[bool] = True
@@ -104,12 +61,24 @@ class Evaluate(Stage, Sampling, Scoring):
     kind: Literal["evaluate"] = "evaluate"
     models: Annotated[list[str], Wire((WEIGHTS,), external=True, named=True), Field(min_length=1)]
     """Models to compare, scored under their names here: a stage, org/name[@rev] on the Hub, or ./path."""
-    problems: Annotated[str | list[str] | None, Wire((PROBLEMS,), heldout=True, named=True)] = None
+    problems: Annotated[
+        str | list[str] | None, Wire((PROBLEMS,), heldout=True, named=True, instead="benchmarks")
+    ] = None
     """Problems stages, n samples each. Left out: `benchmarks`, else the nearest held-out problems."""
     benchmarks: Annotated[
-        dict[str, Annotated[int, Field(ge=1)]], Wire((PROBLEMS,), default="none", heldout=True, named=True)
+        dict[str, Annotated[int, Field(ge=1)] | Use],
+        BeforeValidator(_by_name),
+        Wire((PROBLEMS,), default="none", external=True, heldout=True, named=True),
     ] = Field(default_factory=dict)
-    """Further problems stages, each with its own samples per problem."""
+    """Problems stages and built-in benchmarks: a list of names, or name -> samples per problem, or name -> {n,
+    template, temperature, top_p, max_tokens, verifier}. What is left out is what the stage says, else the benchmark's
+    own file."""
+    temperature: Temperature | Annotated[list[Temperature], Field(min_length=1)] | None = None  # type: ignore[assignment]
+    """Left out: the benchmark's, else 1. A list: the first is what models are compared at, the others make a sweep."""
+    top_p: float | None = Field(None, gt=0, le=1)  # type: ignore[assignment]
+    """Left out: the benchmark's, else 1."""
+    max_tokens: Cap | Annotated[list[Cap], Field(min_length=1)] | None = None  # type: ignore[assignment]
+    """Left out: the benchmark's. A list: sampled at the largest; what a lower cap would have scored is cut from it."""
     n: int = Field(16, ge=1)
     """Samples per problem."""
     k: list[Annotated[int, Field(ge=2)]] | None = None
@@ -118,6 +87,8 @@ class Evaluate(Stage, Sampling, Scoring):
     """Which of the models gamma counts from. Left out: the first."""
     trained: str | None = None
     """Which of the models gamma is of. Left out: each one but the base."""
+    complexity: Complexity | None = None
+    """A number of the problems (extra.terms), or {field, trained: [least, most]}: accuracy is told against it."""
 
     @model_validator(mode="after")
     def _check_models(self) -> Self:
@@ -133,90 +104,226 @@ class Evaluate(Stage, Sampling, Scoring):
 
     @model_validator(mode="after")
     def _check_k(self) -> Self:
-        most = max([self.n, *self.benchmarks.values()])
+        most = max([self.n, *map(self.samples, self.benchmarks)])
         for k in self.k or []:
             if k > most:
                 raise ValueError(f"k: {k} needs {k} samples per problem, n is {most}; raise n or lower k")
+        return self
+
+    @model_validator(mode="after")
+    def _check_sweeps(self) -> Self:
+        for key, given in (("temperature", self.temperature), ("max_tokens", self.max_tokens)):
+            if isinstance(given, list) and len(set(given)) < len(given):
+                raise ValueError(f"{key}: {given}: a value is there twice")
+        bare = [name for name in self.benchmarks if not self._caps(name)]
+        if self.max_tokens is None and (bare or self.problems is not None or not self.benchmarks):
+            of = bare[0] if bare else self.problems or "the nearest held-out problems"
+            raise ValueError(f"max_tokens: give it; {of} has none of its own, only built-in benchmarks have")
         return self
 
     @property
     def _base(self) -> str:
         return self.base or self.models[0]
 
+    @property
+    def parameters(self) -> Parameters:
+        """Of the stage itself: its first temperature and its largest cap; each set of problems may have its own."""
+        name = next(iter(self.benchmarks), "")
+        return self._sampling(name, _listed(self.temperature) or [1.0], self._caps(name) or [1]).parameters
+
+    def samples(self, name: str) -> int:
+        """Samples per problem of a set."""
+        use, declared = self.use(name), self._declared(name)
+        return use.n or (declared.n if declared else self.n)
+
+    def temperature_at(self, name: str) -> float:
+        """Temperature that models are compared at on a set."""
+        return float(self._temperatures(name)[0])
+
+    def use(self, name: str) -> Use:
+        """What the recipe says of a set of problems."""
+        given = self.benchmarks.get(name, Use())
+        return Use(n=given) if isinstance(given, int) else given
+
+    def _declared(self, name: str) -> Benchmark | None:
+        """The file of a built-in benchmark that is scored."""
+        known = name in self.benchmarks and name in built_in.names()
+        return self.use(name).declared or (built_in.named(name) if known else None)
+
+    def _caps(self, name: str) -> list[int]:
+        declared = self._declared(name)
+        own = declared.max_tokens if declared else None
+        return sorted(_listed(self.use(name).max_tokens) or _listed(self.max_tokens) or _listed(own))
+
+    def _temperatures(self, name: str) -> list[float]:
+        declared = self._declared(name)
+        own = declared.temperature if declared else None
+        return _listed(self.use(name).temperature) or _listed(self.temperature) or _listed(own) or [1.0]
+
+    def _sampling(self, name: str, temperatures: Sequence[float], caps: Sequence[int]) -> Sampling:
+        use, declared = self.use(name), self._declared(name)
+        top_p = use.top_p or self.top_p or (declared.top_p if declared else 1.0)
+        return Sampling(
+            engine=self.engine,
+            template=use.template or self.template or (declared.template if declared else None),
+            temperature=temperatures[0],
+            top_p=top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            max_tokens=max(caps),
+            stop=self.stop,
+        )
+
     def limited(self, rows: int) -> Self:
         return self.model_copy(update={"limit": min(self.limit or rows, rows)})
+
+    def pinned(self, commit_of: Callable[[str, str], str]) -> Self:
+        names = built_in.names()
+        update = {
+            name: self.use(name).pinned(built_in.named(name) if name in names else None, commit_of)
+            for name in self.benchmarks
+        }
+        return self.model_copy(update={"benchmarks": update}) if update else self
+
+    def check(self, recipe_folder: Path) -> None:
+        for name in self.benchmarks:
+            use, declared = self.use(name), self._declared(name)
+            judge = use.verifier or (declared.verifier if declared else None)
+            if judge is not None:
+                judge.check()
+
+    def foreign(self) -> list[str]:
+        own = [verifier for name in self.benchmarks if (verifier := self.use(name).verifier)]
+        return [phrase for verifier in own for phrase in verifier.foreign()]
 
     def accept(self, manifest: Manifest) -> None:
         self.check_unjudged(self.name, manifest)
 
     def run(self, job: Job) -> None:
-        benchmarks = self._benchmarks(job)
+        sets = self._sets(job)
         models = job.models("models")
-        rounds = [(model, benchmark) for model in models for benchmark in benchmarks]
-        total = sum(benchmark.samples for _, benchmark in rounds)
         answers = Answers()
-        for model, benchmark in rounds:
-            progress = _onward(job.progress, answers.samples, total, model.name)
-            drawn = draw(
-                self,
-                model,
-                benchmark.problems,
-                benchmark.n,
-                job.seed,
-                job.store,
-                progress,
-                job.warn,
-                job.replicas,
-            )
-            traces = sorted(drawn, key=lambda trace: trace.id)
-            warn_failed(traces, job.warn)
-            answers.add(model.name, benchmark.name, traces, self.judge(traces, job.verifiers))
+        throughput = []
+        for model in models:
+            for each in sets:
+                for temperature in each.temperatures:
+                    throughput += self._ask(model, each, temperature, answers, job, _total(models, sets))
         answers.write(job)
+        scores = {model.name: dict(self._scores(model.name, sets, answers, job)) for model in models}
+        domains = {problem.domain for each in sets for problem in each.problems}
+        judges = {domain: judge for each in sets for domain, judge in each.verifiers.items()}
         job.out.summary = {
-            "scores": {model.name: self._scores(model.name, benchmarks, answers, job) for model in models},
-            "gamma": [gamma for benchmark in benchmarks for gamma in self._gammas(benchmark, answers)],
-            "settings": settings(
-                self, job.verifiers, {p.domain for each in benchmarks for p in each.problems}
-            )
-            | {"n": {each.name: each.n for each in benchmarks}},
+            "scores": {
+                model: {name: found.as_json() for name, found in each.items()}
+                for model, each in scores.items()
+            },
+            "gamma": [gamma for each in sets for gamma in self._gammas(each, answers)],
+            "settings": settings(sets[0].sampling, judges, domains)
+            | {
+                "n": {each.name: each.n for each in sets},
+                "benchmarks": {each.name: each.settings for each in sets},
+            },
+            **answers.summary(sets, models, self._base),
         }
+        if self.complexity is not None:
+            names = [model.name for model in models]
+            job.out.summary["complexity"] = answers.complexity(sets, names, self.complexity)
+            if not job.out.summary["complexity"]["rows"]:
+                job.warn(f"complexity: no problem carries a number {self.complexity.field}")
+        job.out.telemetry["throughput"] = throughput
 
-    def _benchmarks(self, job: Job) -> list[Benchmark]:
-        """What to score on; `problems` that were left out count only where there are no `benchmarks`."""
-        named = self.problems is not None or not self.benchmarks
-        artifacts = [*(job.artifacts("problems") if named else []), *job.artifacts("benchmarks")]
+    def _ask(
+        self, model: Model, given: ProblemSet, temperature: float, answers: Answers, job: Job, total: int
+    ) -> list[dict[str, Any]]:
+        """Draw and judge; returns how fast that was, empty where all of it was known."""
+        sampling, n = given.at(temperature)
+        plan = Plan.of(sampling, model, given.problems, n, job.seed)
+        progress = _onward(job.progress, answers.samples, total, model.name)
+        with drawn(plan, model, job.store, progress, job.warn, replicas=job.replicas) as found:
+            traces: list[Trace] = sorted(found.traces(), key=lambda trace: trace.id)
+            sampled, facts = found.sampled, found.facts
+        warn_failed(traces, job.warn)
+        judged = self.judge(traces, given.verifiers)
+        if temperature == given.temperatures[0]:
+            answers.add(model.name, given, traces, judged)
+        else:
+            answers.add_swept(model.name, given, temperature, traces, judged)
+        where = {"model": model.name, "benchmark": given.name, "temperature": temperature, "sampled": sampled}
+        return [where | facts] if sampled else []
+
+    def _sets(self, job: Job) -> list[ProblemSet]:
+        """What to score on; what both wires name counts once."""
         found = {}
-        for artifact in artifacts:
-            problems = sorted((problem_of(row) for row in artifact.rows()), key=lambda problem: problem.id)
-            require_rows(len(problems), f"{self.name}: {artifact.stage}", "give it problems to score on")
-            n = self.benchmarks.get(artifact.stage, self.n)
-            found[artifact.stage] = Benchmark(artifact.stage, problems[: self.limit], n)
+        for end in [*job.inputs.get("problems", []), *job.inputs.get("benchmarks", [])]:
+            made = self._made(job, end) if end.artifact else self._built_in(job, end)
+            require_rows(len(made.problems), f"{self.name}: {end.name}", "give it problems to score on")
+            found[end.name] = made
         return list(found.values())
 
-    def _scores(self, model: str, benchmarks: list[Benchmark], answers: Answers, job: Job) -> dict[str, Any]:
-        return {
-            f"{benchmark.name}/{metric}" if len(benchmarks) > 1 else metric: estimate.as_json()
-            for benchmark in benchmarks
-            for metric, estimate in metrics(
-                answers.groups[model, benchmark.name], self._ks(benchmark), job.verifiers
-            ).items()
-        }
+    def _made(self, job: Job, end: Input) -> ProblemSet:
+        """The problems of a stage, judged as the recipe says."""
+        rows = job.store.open(end.artifact or "", end.name).rows()
+        problems = sorted((problem_of(row) for row in rows), key=lambda problem: problem.id)
+        own = self.use(end.name).verifier
+        judges = {domain: own or judge for domain, judge in job.verifiers.items()}
+        return self._set(end.name, problems, judges, {"verifier": own.kind} if own else {})
 
-    def _ks(self, benchmark: Benchmark) -> list[int]:
+    def _built_in(self, job: Job, end: Input) -> ProblemSet:
+        """A benchmark of the Hub at its commit, judged as its own file says."""
+        declared = self._declared(end.name) or built_in.named(end.name)
+        template = self.use(end.name).template or self.template or declared.template
+        reading = Reading(end.name, declared, template in PLAIN or isinstance(template, TemplateFile))
+        own = self.use(end.name).verifier or declared.verifier
+        facts = {"verifier": own.kind, "hub": declared.hub, "commit": end.revision}
+        problems = reading.problems(end.revision or "", job.warn)
+        return self._set(end.name, problems, {declared.domain: own}, facts)
+
+    def _set(
+        self, name: str, problems: list[Problem], judges: Mapping[str, Verifier], facts: dict[str, Any]
+    ) -> ProblemSet:
+        temperatures, caps = self._temperatures(name), self._caps(name)
+        sampling, some = self._sampling(name, temperatures, caps), problems[: self.limit]
+        return ProblemSet(name, some, self.samples(name), sampling, temperatures, caps, judges, facts)
+
+    def _scores(
+        self, model: str, sets: list[ProblemSet], answers: Answers, job: Job
+    ) -> Iterator[tuple[str, Estimate]]:
+        for each in sets:
+            groups, votes = answers.groups[model, each.name], answers.ballots[model, each.name]
+            found = metrics(groups, self._ks(each), each.verifiers, ballots=votes)
+            cut = found.get("truncated")
+            if cut is not None and (cut.value or 0) > CUT_SHARE:
+                job.warn(
+                    f"{model} on {each.name}: max_tokens {each.caps[-1]:,} cut {cut.value:.1%} of the completions, "
+                    "so it scores too low; raise it"
+                )
+            head = f"{each.name}/" if len(sets) > 1 else ""
+            yield from ((head + metric, estimate) for metric, estimate in found.items())
+
+    def _ks(self, given: ProblemSet) -> list[int]:
         if self.k is not None:
-            return sorted(k for k in set(self.k) if k <= benchmark.n)
-        largest = largest_k(benchmark.n)
+            return sorted(k for k in set(self.k) if k <= given.n)
+        largest = largest_k(given.n)
         return [largest] if largest else []
 
-    def _gammas(self, benchmark: Benchmark, answers: Answers) -> Iterator[dict[str, Any]]:
+    def _gammas(self, given: ProblemSet, answers: Answers) -> Iterator[dict[str, Any]]:
         """Gamma as realised with the largest k up to n/2: an estimate and its {model, base, benchmark, k}."""
-        k = max((k for k in self._ks(benchmark) if 2 * k <= benchmark.n), default=None)
+        k = max((k for k in self._ks(given) if 2 * k <= given.n), default=None)
         if k is None:
             return
-        before = answers.groups[self._base, benchmark.name]
+        before = answers.groups[self._base, given.name]
         for model in [self.trained] if self.trained else [each for each in self.models if each != self._base]:
-            found = realised_gamma(before, answers.groups[model, benchmark.name], k)
-            yield {"model": model, "base": self._base, "benchmark": benchmark.name, "k": k} | found.as_json()
+            found = realised_gamma(before, answers.groups[model, given.name], k)
+            yield {"model": model, "base": self._base, "benchmark": given.name, "k": k} | found.as_json()
+
+
+def _listed(given: Any) -> list[Any]:
+    """One value, several, or none, as a list."""
+    return given if isinstance(given, list) else [] if given is None else [given]
+
+
+def _total(models: Sequence[Model], sets: Sequence[ProblemSet]) -> int:
+    return len(models) * sum(each.samples for each in sets)
 
 
 def _onward(progress: Progress, before: int, whole: int, model: str) -> Progress:
@@ -226,17 +333,3 @@ def _onward(progress: Progress, before: int, whole: int, model: str) -> Progress
         progress(before + done, whole, **{**facts, "model": model})
 
     return tell
-
-
-def problem_schema() -> "pa.Schema":
-    """Arrow schema of the problems table; its id is problem_id/benchmark/model."""
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            *((name, pa.string()) for name in ("id", "problem_id", "benchmark", "model")),
-            ("n", pa.int32()),
-            ("correct", pa.int32()),
-            ("pass_rate", pa.float64()),
-        ]
-    )

@@ -1,7 +1,7 @@
 r"""Cutting a trace's thinking and making it answer there: what budget curves and early answering are made of.
 
 Thinking is what stands between the think tags, or, where they were never opened, what stands in front of the
-answer. Source: s1, arXiv:2501.19393, section 3.1; early answering, arXiv:2307.13702, section 2.3.
+answer. Source: s1, arXiv:2501.19393 (budget forcing); arXiv:2307.13702 (early answering).
 """
 
 import re

@@ -3,53 +3,62 @@
 Sources: GRPO, arXiv:2402.03300; DeepSeek-R1, arXiv:2501.12948v2, section 2.2; Dr. GRPO, arXiv:2503.20783.
 """
 
+import json
 import math
-import random
 from collections import Counter
-from itertools import chain, count, islice
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from distillkit.artifact import Model
-from distillkit.engines.base import context_of, load_tokenizer
+from distillkit.durable import write_text
+from distillkit.engines.base import Parameters, context_of, load_tokenizer
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.spec import EXECUTION, seed_of
 from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Job, Stage, Wire
-from distillkit.template import is_prefilled
+from distillkit.template import is_prefilled, stop_of
+from distillkit.training.account import Account
 from distillkit.training.chat import jinja_of
-from distillkit.training.completions import write_completions
+from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
 from distillkit.training.config import ConfigName, Training
 from distillkit.training.examples import render
-from distillkit.training.preflight import check_tags, fitting, require_prompts, require_template
-from distillkit.training.rewards import METRICS, RewardName, Rollouts, dataset_row, rewards_of
-from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
+from distillkit.training.preflight import (
+    check_extraction,
+    check_golds,
+    check_tags,
+    fitting,
+    require_prompts,
+    require_template,
+)
+from distillkit.training.probe import probe
+from distillkit.training.prompts import dataset_of, end_ids, window_of
+from distillkit.training.rehearsal import memory_errors
+from distillkit.training.rewards import (
+    Accuracy,
+    Circumstance,
+    Format,
+    Function,
+    Reward,
+    RewardModel,
+    Rewards,
+    Rollouts,
+    dataset_row,
+    functions_of,
+    named,
+)
+from distillkit.training.rewards.classifier import Classifier
+from distillkit.training.run import built, load_trainer, save_weights, train
+from distillkit.training.sampler import Sampler
+from distillkit.training.serving import finisher, serving
+from distillkit.training.stopping import stop_at
+from distillkit.training.watch import Evaluation, Watch, watch
 from distillkit.verifiers.base import learned_by
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
-    from trl import GRPOConfig
-
-CURVES = {
-    "loss": "loss",
-    "grad_norm": "grad_norm",
-    "learning_rate": "learning_rate",
-    "reward": "reward",
-    "reward_std": "reward_std",
-    "frac_reward_zero_std": "zero_std",
-    "completions/mean_length": "length",
-    "completions/max_length": "max_length",
-    "completions/mean_terminated_length": "terminated_length",
-    "completions/clipped_ratio": "clipped",
-    "clip_ratio/region_mean": "clip_ratio",
-    "entropy": "entropy",
-    "kl": "kl",
-    **{name: name for name in METRICS},
-}
-"""TRL's metric -> its name in curves.json; each reward adds `reward_<name>`, its mean."""
+    from trl import GRPOConfig, GRPOTrainer
 
 
 class Grpo(Stage, Training):
@@ -63,14 +72,16 @@ class Grpo(Stage, Training):
     RENAMED: ClassVar[dict[str, str]] = {"max_steps": "steps", "num_train_epochs": "steps"}
 
     kind: Literal["grpo"] = "grpo"
-    input: Annotated[str | None, Wire((PROBLEMS,)), EXECUTION] = None
-    """Problems to train on; left out, the nearest earlier ones. Held-out problems are refused."""
+    input: Annotated[str | list[str] | None, Wire((PROBLEMS,)), EXECUTION] = None
+    """Problems to train on, of one stage or several; left out, the nearest earlier ones. Held-out ones are refused."""
     model: Annotated[str, Wire((WEIGHTS,), external=True), EXECUTION]
     """Weights to start from: a stage, org/name[@rev] on the Hub, ./folder, or toy:base."""
     screened: Annotated[str | None, Wire((SCORES,), default="none"), EXECUTION] = None
     """A screen stage over these problems, for `band` and `require_go`."""
     band: tuple[float, float] | None = None
     """Keep problems whose pass rate in the screening lies in [low, high]; one without a pass rate is kept."""
+    curriculum: Literal["pass_rate"] | None = None
+    """Order of the prompts: easy ones first, by their pass rate in the screening; left out, shuffled."""
     require_go: bool = False
     """Stop where the screening advises against the training."""
 
@@ -82,9 +93,13 @@ class Grpo(Stage, Training):
     max_completion_length: int = Field(ge=2)
     """Tokens; a completion that is not finished by then is cut, and its answer does not count."""
     temperature: float = Field(1.0, gt=0)
-    rewards: dict[RewardName, float] = Field({"accuracy": 1.0}, min_length=1)
-    """Name -> weight in the sum: accuracy (the verifiers, 0 to 1), format (0 or 1), language (share of the
-    reasoning's words in the problem's language), overlong (-1 to 0 near the limit)."""
+    rewards: Annotated[Rewards, Wire((WEIGHTS,), default="none", external=True, named=True, rates=True)] = [Accuracy()]
+    """What a completion is paid for, each with its weight in the sum; `{accuracy: 1.0, format: 0.1}` is short for
+    rewards that need no more than a weight."""
+    probe: Annotated[bool, EXECUTION] = True
+    """Look at 32 completions and their rewards before the first step, for rewards that can teach nothing."""
+    evaluate: Annotated[Watch | None, Wire((PROBLEMS,), default="none", heldout=True, named=True)] = None
+    """Evaluation on the way: {problems: heldout, every: 50}."""
 
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = "dapo"
     scale_rewards: Literal["group", "batch", "none"] = "group"
@@ -100,14 +115,36 @@ class Grpo(Stage, Training):
     def check(self, recipe_folder: Path) -> None:
         self.check_training(self.name)
         self.rows_per_pass(self.prompts_per_step * self.num_generations, self.max_completion_length)
-        if self.screened is None and (self.band is not None or self.require_go):
-            field = "require_go" if self.require_go else "band"
-            raise RecipeError(f"stages.{self.name}.{field}: needs screened: and the name of a screen stage")
+        for field in ("band", "curriculum", "require_go"):
+            if self.screened is None and field in self.model_fields_set and self.__dict__[field]:
+                raise RecipeError(
+                    f"stages.{self.name}.{field}: needs screened: and the name of a screen stage"
+                )
         if self.band is not None and not 0 <= self.band[0] <= self.band[1] <= 1:
             raise RecipeError(f"stages.{self.name}.band: {list(self.band)}: give [low, high] within 0 to 1")
+        for reward in self.rewards:
+            reward.check()
+        if stop_of(self.template) and self.trainer.get("use_transformers_continuous_batching"):
+            raise RecipeError(
+                f"stages.{self.name}.trainer.use_transformers_continuous_batching: knows no stop texts, and "
+                "template r1 needs one; leave it out, or take vLLM"
+            )
 
     def foreign(self) -> list[str]:
-        return self.foreign_trainer()
+        return [*self.foreign_trainer(), *(phrase for reward in self.rewards for phrase in reward.foreign())]
+
+    @property
+    def judges(self) -> bool:
+        return self.evaluate is not None or any(reward.verifies for reward in self.rewards)
+
+    def judged(self, domains: Collection[str]) -> set[str]:
+        return {
+            domain for domain in domains for each in self.rewards if each.verifies and each.applies(domain)
+        }
+
+    def reach(self, inputs: "Mapping[str, Sequence[Stage]]", recipe: str) -> None:
+        for reward in self.rewards:
+            reward.reach()
 
     def limited(self, rows: int) -> Self:
         update = {
@@ -118,43 +155,148 @@ class Grpo(Stage, Training):
         return self.model_copy(update=update)
 
     def run(self, job: Job) -> None:
-        from trl import GRPOTrainer
-
-        [model] = job.models()
+        self.require_machine(self.name)
         self.require_device()
+        [model] = job.models()
         tokenizer = load_tokenizer(model)
         tokenizer.chat_template = jinja_of(self.template, tokenizer)
         require_template(tokenizer, model.name)
         check_tags(tokenizer, self.name)
         rows = self.rows(job, model, tokenizer)
-        config = self.config(model, job)
-        rollouts = Rollouts(
+        contents = {slot: [each.content for each in ends] for slot, ends in job.inputs.items()}
+        own_checkpoints(job.out.scratch, checkpoint_key(self, job.seed, contents), job.warn)
+        rewards = named(self.rewards)
+        circumstance = self.circumstance(job, model, tokenizer, rows)
+        warnings = self.preflight(job, tokenizer, circumstance, rows)
+        functions = functions_of(rewards, Rollouts(circumstance))
+        trainer = self.trainer_of(job, model, tokenizer, rows, functions)
+        warnings += self.probed(job, trainer, tokenizer, functions, rows)
+        evaluation = self.watched(job, trainer, tokenizer)
+        account = Account(list(rewards), job.warn, warnings, evaluation)
+        trainer.add_callback(account.listener())
+        with memory_errors(self.name, f"completions of up to {self.max_completion_length:,} tokens"):
+            logs = train(trainer, self.name, job.progress, window_of(trainer.args))
+        save_weights(trainer, job.out, finisher(trainer, tokenizer, tokenizer.chat_template, self.lora))
+        learned = self.learned(job, rewards, {row["domain"] for row in rows})
+        job.out.summary = account.write(logs, job.out) | learned
+        job.out.summary["serve"] = serving(job.out.path / "model", model.name)
+
+    def circumstance(
+        self, job: Job, model: Model, tokenizer: "PreTrainedTokenizerBase", rows: list[dict[str, Any]]
+    ) -> Circumstance:
+        """What the rewards know of this training; reward models are loaded."""
+        gates = [each for each in self.rewards if isinstance(each, Format) and each.gate]
+        paying = [each.model for each in self.rewards if isinstance(each, RewardModel)]
+        return Circumstance(
             prefilled=is_prefilled(render(tokenizer, rows[0]["prompt"], add_generation_prompt=True)),
             max_completion_length=self.max_completion_length,
             end_ids=end_ids(model, tokenizer),
+            stop=stop_of(self.template),
+            verifiers=job.verifiers,
+            models={
+                name: Classifier.load(each)
+                for name, each in zip(paying, job.models("rewards") if paying else [], strict=True)
+            },
+            gate=lambda domain: any(gate.applies(domain) for gate in gates),
         )
+
+    def trainer_of(
+        self,
+        job: Job,
+        model: Model,
+        tokenizer: "PreTrainedTokenizerBase",
+        rows: list[dict[str, Any]],
+        functions: list[Function],
+    ) -> "GRPOTrainer":
+        """TRL's trainer, ready to train."""
+        from trl import GRPOTrainer
+
+        config = self.config(model, job)
         trainer = load_trainer(
             GRPOTrainer,
             config,
             model,
             self.name,
-            reward_funcs=rewards_of(list(self.rewards), rollouts, job.verifiers),
-            train_dataset=dataset_of(rows, config),
+            reward_funcs=functions,
+            train_dataset=dataset_of(rows, config, easy_first=self.curriculum == "pass_rate"),
             processing_class=tokenizer,
+            **self.adaptation(),
         )
-        logs = train(trainer, self.name, job.progress, window_of(config))
-        save_weights(trainer, job.out)
-        named = {f"rewards/{name}/mean": f"reward_{name}" for name in self.rewards}
-        write_curves(logs, CURVES | named, job.out)
-        write_completions(job.out.scratch / "completions", list(self.rewards), job.out)
-        judged = {row["domain"] for row in rows} if "accuracy" in self.rewards else set()
-        job.out.summary = summary(logs) | learned_by(job.verifiers, judged)
+        if stop_of(self.template) and not config.use_vllm:
+            stop_at(trainer, tokenizer, stop_of(self.template))
+        return trainer
+
+    def preflight(
+        self,
+        job: Job,
+        tokenizer: "PreTrainedTokenizerBase",
+        circumstance: Circumstance,
+        rows: list[dict[str, Any]],
+    ) -> list[dict[str, str]]:
+        """Warnings of what can be seen without a completion."""
+        ids = {row["id"] for row in rows}
+        problems = [each for each in job.problems() if each.id in ids]
+        verifiers = {
+            domain: verifier
+            for domain, verifier in job.verifiers.items()
+            if domain in self.judged({each.domain for each in problems})
+        }
+        check_extraction(tokenizer, problems, verifiers, prefilled=circumstance.prefilled, stage=self.name)
+        warnings = check_golds(problems, verifiers, self.name)
+        for each in warnings:
+            job.warn(each["text"])
+        return warnings
+
+    def probed(
+        self,
+        job: Job,
+        trainer: "GRPOTrainer",
+        tokenizer: "PreTrainedTokenizerBase",
+        functions: list[Function],
+        rows: list[dict[str, Any]],
+    ) -> list[dict[str, str]]:
+        """Warnings of the probe, kept over interruptions; none where it is turned off."""
+        file = job.out.scratch / "probe.json"
+        if not self.probe:
+            return []
+        if file.exists():
+            warnings: list[dict[str, str]] = json.loads(file.read_text("utf-8"))
+            return warnings
+        parameters = Parameters(
+            self.max_completion_length, temperature=self.temperature, stop=stop_of(self.template)
+        )
+        warnings = probe(Sampler(trainer, tokenizer), functions, rows, parameters, job.seed, self.name)
+        for each in warnings:
+            job.warn(each["text"])
+        if trainer.is_world_process_zero():
+            write_text(file, json.dumps(warnings))
+        return warnings
+
+    def watched(
+        self, job: Job, trainer: "GRPOTrainer", tokenizer: "PreTrainedTokenizerBase"
+    ) -> Evaluation | None:
+        """The evaluations on the way, ready to run."""
+        return watch(
+            self.evaluate,
+            trainer,
+            tokenizer,
+            job.problem_lists("evaluate") if self.evaluate is not None else [],
+            job.verifiers,
+            template=self.template,
+            max_tokens=self.max_completion_length,
+            seed=job.seed,
+            folder=job.out.scratch,
+        )
+
+    def learned(self, job: Job, rewards: Mapping[str, Reward], domains: set[str]) -> dict[str, Any]:
+        """{learned: true, judges: {domain or reward: kind}} where a model's opinion pays, else {}."""
+        found = learned_by(job.verifiers, self.judged(domains)).get("judges", {})
+        found |= {name: reward.kind for name, reward in rewards.items() if reward.learned}
+        return {"learned": True, "judges": found} if found else {}
 
     def require_device(self) -> None:
-        """Raises MissingError for vLLM without a GPU: TRL cannot hand it new weights there."""
-        import torch
-
-        if self.trainer.get("use_vllm") and not torch.cuda.is_available():
+        """Raises MissingError for vLLM where TRL cannot hand it new weights."""
+        if self.trainer.get("use_vllm") and not takes_weights():
             raise MissingError(
                 f"{self.name}: trainer.use_vllm needs a GPU; leave it out to sample without vLLM"
             )
@@ -166,7 +308,11 @@ class Grpo(Stage, Training):
         problems = job.problems()
         rates = self.pass_rates(job)
         rejected = Counter(reason for each in problems if (reason := self.outside(rates.get(each.id))))
-        inside = [dataset_row(each) for each in problems if self.outside(rates.get(each.id)) is None]
+        inside = [
+            dataset_row(each, rates.get(each.id))
+            for each in problems
+            if self.outside(rates.get(each.id)) is None
+        ]
         context = context_of(AutoConfig.from_pretrained(model.path, revision=model.revision))
         rows = fitting(inside, tokenizer, context, self.max_completion_length)
         rejected["too_long"] = len(inside) - len(rows)
@@ -216,10 +362,11 @@ class Grpo(Stage, Training):
             "epsilon": self.epsilon,
             "epsilon_high": self.epsilon_high,
             "num_iterations": self.num_iterations,
-            "reward_weights": list(self.rewards.values()),
+            "reward_weights": [reward.weight for reward in self.rewards],
             "log_completions": True,
             "num_completions_to_print": 0,
             "shuffle_dataset": False,  # the dataset is in its order already
+            **self.stops(),
         }
         arguments = self.arguments(model, job.out.scratch, seed_of(job.seed, self.kind), ours)
         config = built(GRPOConfig, self.name, **arguments)
@@ -227,49 +374,17 @@ class Grpo(Stage, Training):
         config.save_steps = math.ceil(self.save_steps / window) * window
         return config
 
-
-def window_of(config: "GRPOConfig") -> int:
-    """Optimizer steps that one generation of completions serves."""
-    accumulated = int(config.gradient_accumulation_steps)
-    return math.lcm(int(config.steps_per_generation * config.num_iterations), accumulated) // accumulated
-
-
-def end_ids(model: Model, tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
-    """The tokens that end a completion: the tokenizer's and those of the model's generation defaults."""
-    from transformers import GenerationConfig
-
-    try:
-        declared = GenerationConfig.from_pretrained(model.path, revision=model.revision).eos_token_id
-    except OSError:  # a model without generation defaults
-        declared = None
-    more = declared if isinstance(declared, list) else [declared]
-    return frozenset(each for each in [tokenizer.eos_token_id, *more] if each is not None)
+    def stops(self) -> dict[str, Any]:
+        """Where vLLM ends a completion beside end tokens; transformers is told by `stop_at`."""
+        stop = stop_of(self.template)
+        if not stop or not self.trainer.get("use_vllm"):
+            return {}
+        own = self.trainer.get("generation_kwargs") or {}
+        return {"generation_kwargs": {"stop": list(stop), "include_stop_str_in_output": True, **own}}
 
 
-def dataset_of(rows: list[dict[str, Any]], config: "GRPOConfig") -> "Dataset":
-    """The prompts of the whole training in the order of their use: each pass over the rows is shuffled anew.
+def takes_weights() -> bool:
+    """Whether TRL can hand new weights to vLLM here: its wheels for CPUs hide them where TRL does not look."""
+    import torch
 
-    One pass of the trainer over it is the training: a trainer that resumes in a later pass has forgotten in
-    which order that pass was to go.
-    """
-    from datasets import Dataset
-
-    generations = math.ceil(config.max_steps / window_of(config))
-    needed = generations * config.generation_batch_size // config.num_generations
-    passes = (
-        random.Random(seed_of(config.seed, turn)).sample(range(len(rows)), len(rows)) for turn in count()
-    )
-    return Dataset.from_list(rows).select(list(islice(chain.from_iterable(passes), needed)))
-
-
-def summary(logs: Logs) -> dict[str, Any]:
-    """What the artifact says of itself: the last step, and the reward of the first and last tenth."""
-    rewards = [row["reward"] for row in logs if row.get("reward") is not None]
-    tenth = max(1, len(rewards) // 10)
-    return {
-        "steps": logs[-1]["step"],
-        "loss": logs[-1]["loss"],
-        "reward_first": fmean(rewards[:tenth]),
-        "reward_last": fmean(rewards[-tenth:]),
-        "length_last": logs[-1].get("completions/mean_length"),
-    }
+    return bool(torch.cuda.is_available())

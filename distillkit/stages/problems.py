@@ -111,7 +111,7 @@ class Problems(Stage):
                 raise ValueError(
                     f"{name}: has no meaning with {sources[0]}:, only with {' or '.join(owners)}"
                 )
-        if self.toy == "chat" and "terms" in self.model_fields_set:
+        if self.toy == "chat" and self.terms != type(self).model_fields["terms"].default:
             raise ValueError("terms: has no meaning with toy: chat, only with toy: chain")
         if sources[0] in ("toy", "logic") and self.limit is None:
             raise ValueError(f"{sources[0]}: needs limit:, how many problems to make")

@@ -31,7 +31,7 @@ from distillkit.training.run import Logs, built, load_trainer, save_weights, tra
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-    from trl import RewardTrainer
+    from trl import RewardConfig, RewardTrainer
 
 CURVES = {
     "loss": "loss",
@@ -126,11 +126,9 @@ class RewardModelStage(Stage, Training):
             )
         return found
 
-    def trainer_of(
-        self, model: Model, tokenizer: "PreTrainedTokenizerBase", pairs: Sequence[Compared], job: Job
-    ) -> "RewardTrainer":
-        """TRL's trainer, ready to train."""
-        from trl import RewardConfig, RewardTrainer
+    def config(self, model: Model, job: Job) -> "RewardConfig":
+        """TRL's config."""
+        from trl import RewardConfig
 
         rows = self.rows_per_pass(self.batch, 2 * self.max_length)
         ours = {
@@ -143,9 +141,18 @@ class RewardModelStage(Stage, Training):
         }
         arguments = self.arguments(model, job.out.scratch, seed_of(job.seed, self.kind), ours)
         arguments["model_init_kwargs"] |= {"num_labels": 1}
+        config: RewardConfig = built(RewardConfig, self.name, **arguments)
+        return config
+
+    def trainer_of(
+        self, model: Model, tokenizer: "PreTrainedTokenizerBase", pairs: Sequence[Compared], job: Job
+    ) -> "RewardTrainer":
+        """TRL's trainer, ready to train."""
+        from trl import RewardTrainer
+
         return load_trainer(
             RewardTrainer,
-            built(RewardConfig, self.name, **arguments),
+            self.config(model, job),
             model,
             self.name,
             train_dataset=dataset_of(pairs, margin=self.margin),

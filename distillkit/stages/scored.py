@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from distillkit.benchmarks import Benchmark
 from distillkit.sampling import Sampling
 from distillkit.spec import Strict
-from distillkit.template import AnyTemplate
+from distillkit.template import AnyTemplate, name_of
 from distillkit.trace import Problem
 from distillkit.verifiers import AnyVerifier
 from distillkit.verifiers.base import Verifier
@@ -81,6 +81,19 @@ class ProblemSet:
         """How to draw at a temperature, and how many samples: one where all would be equal."""
         sampling = self.sampling.model_copy(update={"temperature": temperature})
         return sampling, self.n if temperature > 0 or temperature == self.temperatures[0] else 1
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its scores depend on besides the model and the engine."""
+        sampled = self.sampling.parameters
+        return {
+            "n": self.n,
+            "template": name_of(self.sampling.template),
+            "temperature": sampled.temperature,
+            "top_p": sampled.top_p,
+            "max_tokens": sampled.max_tokens,
+            **self.facts,
+        }
 
     @property
     def samples(self) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distillkit.artifact import Manifest, Row
+from distillkit.artifact import Manifest, Model, Row
 from distillkit.sampling import Sampling, draw
 from distillkit.scoring import (
     Estimate,
@@ -31,9 +31,13 @@ from distillkit.scoring import (
     verdict_schema,
     warn_failed,
 )
+from distillkit.spec import EXECUTION
 from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Job, Stage, Wire, require_rows, write_shards
-from distillkit.stats import BANDS, band, pass_at_k, signal_share
-from distillkit.trace import to_row, trace_schema
+from distillkit.stages.outlook import RlRun, cost_of, machine_of, run_of, size_of
+from distillkit.stages.trial import Trial
+from distillkit.stats import BANDS, band, expected_pass_at_k, pass_at_k, predicted, signal_share
+from distillkit.template import AnyTemplate, name_of
+from distillkit.trace import Problem, to_row, trace_schema
 from distillkit.verifiers.base import Verifier
 
 if TYPE_CHECKING:
@@ -53,6 +57,8 @@ SHARE_REASONS = {
     "no_answer": "give no answer: try another template",
     "truncated": "are cut by max_tokens: raise it",
 }
+WITHIN_REACH = ("rare", "hard", "even")
+"""Bands whose prompts RL can learn from: `grpo` picks them by `screened` and `band: [0.001, 0.95]`."""
 TELLING = 0.1
 """From this share of completions on, a reason speaks of it."""
 
@@ -63,9 +69,11 @@ class Screen(Stage, Sampling, Scoring):
     """A base and training problems in; what RL can hope for out.
 
     Tables: `problems` (one row per prompt, see `problem_schema`; GRPO picks its band there), `verdicts` (by
-    trace id) and `completions` (traces, the first of each prompt). Summary: see `summarise`.
+    trace id), `completions` (traces, the first of each prompt) and `trials` (one of each prompt, template and base that
+    is tried). Summary: see `summarise`, and `matrix`.
     """
 
+    VERSION: ClassVar[int] = 2
     MAKES: ClassVar[str] = SCORES
     DRAWS: ClassVar[bool] = True
     JUDGES: ClassVar[bool] = True
@@ -88,6 +96,16 @@ class Screen(Stage, Sampling, Scoring):
     """Shares of the gap that RL may realise; pass@1 after RL is predicted for each."""
     min_gap: Share = 0.10
     """The gap from which on RL is worth a run."""
+    rl: Annotated[RlRun | None, EXECUTION] = None
+    """The RL run whose cost is told. Left out: the grpo stage of the recipe that reads this screening."""
+    templates: list[AnyTemplate] = []
+    """Further templates to try on the same prompts: a template can break a base before RL has begun."""
+    models: Annotated[list[str], Wire((WEIGHTS,), default="none", external=True, named=True)] = []
+    """Further bases to try under each of the templates."""
+    trial_n: int = Field(8, ge=1)
+    """Samples per prompt of each template and base that is tried."""
+    trial_limit: int = Field(50, ge=1)
+    """Prompts of each trial, the first ones of the screening."""
 
     @model_validator(mode="after")
     def _check_n(self) -> Self:
@@ -120,7 +138,8 @@ class Screen(Stage, Sampling, Scoring):
         write_shards(job, [verdict_row(each) for each in judged], verdict_schema(), "verdicts")
         write_shards(job, rows, problem_schema(), "problems")
         count_judged(job.out, judged)
-        job.out.summary = self.summarise(groups, rows, job.verifiers)
+        job.out.summary = self.summarise(groups, rows, job.verifiers) | {"matrix": self.matrix(job, problems)}
+        job.out.telemetry |= self.outlook(job, model)
         if not job.out.summary["go"]:
             job.warn("no-go for RL: " + "; ".join(job.out.summary["reasons"]))
 
@@ -144,8 +163,9 @@ class Screen(Stage, Sampling, Scoring):
         """The artifact's summary.
 
         scores: metric -> estimate: those of evaluate with pass@2, 4, ... up to k, and `gap`; predicted: one
-        estimate of pass@1 after RL per gamma; bands: name -> prompts; signal: group size -> share of groups
-        with both right and wrong samples; go and its reasons in words; settings.
+        estimate of pass@1 after RL per gamma; plug_in: see there; bands: name -> prompts; within_reach: prompts that
+        are solved now and then; signal: group size -> share of groups with both right and wrong samples; go and its
+        reasons in words; settings.
         """
         told = [row for row in rows if "band" in row]
         samples = sum(row["n"] for row in told)
@@ -165,7 +185,9 @@ class Screen(Stage, Sampling, Scoring):
                 {"gamma": gamma} | mean_over([row["fate"][at] for row in told], samples).as_json()
                 for at, gamma in enumerate(self.gammas)
             ],
+            "plug_in": self.plug_in(told),
             "bands": {name: bands[name] for name in BANDS},
+            "within_reach": sum(bands[name] for name in WITHIN_REACH),
             "signal": {
                 str(size): fmean(row["signal"][at] for row in told) for at, size in enumerate(GROUP_SIZES)
             },
@@ -175,6 +197,39 @@ class Screen(Stage, Sampling, Scoring):
             "settings": settings(self, verifiers, {each.domain for group in groups for each in group})
             | {"n": self.n},
         }
+
+    def plug_in(self, told: list[Row]) -> dict[str, Any]:
+        """The same figures from pass rates taken for chances, 1 - (1 - p)^k: what a pen and paper give, biased low."""
+        rates = [row["pass_rate"] for row in told]
+        reach = fmean(expected_pass_at_k(rate, self.k) for rate in rates)
+        gap = reach - fmean(rates)
+        return {
+            "pass_at_k": round(reach, 6),
+            "gap": round(gap, 6),
+            "predicted": [
+                {"gamma": gamma, "value": round(predicted(fmean(rates), gap, gamma), 6)}
+                for gamma in self.gammas
+            ],
+            "why": f"a prompt with c of n right has pass@{self.k} 1 - C(n-c, {self.k}) / C(n, {self.k}) without bias; "
+            f"1 - (1 - c/n)^{self.k} draws the same sample again and again, and is too low where c is small",
+        }
+
+    def matrix(self, job: Job, problems: list[Problem]) -> list[Row]:
+        """Templates x bases on the same prompts, see `trial.cells`; [] where there is one of each."""
+        models = [*job.models(), *(job.models("models") if self.models else [])]
+        templates = list({name_of(each): each for each in [self.template, *self.templates]}.values())
+        if len(models) * len(templates) == 1:
+            return []
+        trial = Trial(self, self, self.trial_n, problems[: self.trial_limit])
+        return trial.cells(models, templates, job)
+
+    def outlook(self, job: Job, model: Model) -> dict[str, Any]:
+        """{rl_cost: what the RL run would take}; empty where none is declared, or the base's size is not known."""
+        found = ("rl", self.rl) if self.rl else run_of(job.recipe, self.name)
+        size, mean = size_of(model), job.out.summary["scores"].get("mean_tokens")
+        if found is None or size is None or mean is None:
+            return {}
+        return {"rl_cost": cost_of(*found, size, machine_of(job.recipe), mean["value"])}
 
     def _reasons(self, scores: dict[str, Estimate], bands: "Counter[str]", prompts: int) -> list[str]:
         """Why RL looks worth it or not, in words; the first one decides."""

@@ -3,7 +3,7 @@
 Source: DeepSeek-R1, arXiv:2501.12948v2, section 2.4 (distillation: SFT only, 2 to 3 epochs).
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -12,15 +12,15 @@ from pydantic import Field
 
 from distillkit.artifact import Model
 from distillkit.engines.base import context_of, load_tokenizer
+from distillkit.errors import RecipeError
 from distillkit.spec import EXECUTION, seed_of
-from distillkit.stages.base import SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
-from distillkit.trace import Trace, trace_of
+from distillkit.stages.base import PROBLEMS, SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
+from distillkit.trace import Trace, problem_of, trace_of
 from distillkit.training.chat import jinja_of
 from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
 from distillkit.training.config import ConfigName, Training
 from distillkit.training.examples import Examples
 from distillkit.training.preflight import (
-    Warned,
     check_end,
     check_labels,
     check_positions,
@@ -34,10 +34,11 @@ from distillkit.training.preflight import (
 from distillkit.training.rehearsal import memory_errors, rehearse
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
 from distillkit.training.serving import finisher, serving
+from distillkit.training.watch import Evaluation, Watch, watch, write_evaluation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-    from trl import SFTTrainer
+    from trl import SFTConfig, SFTTrainer
 
 CURVES = {
     "loss": "loss",
@@ -70,10 +71,26 @@ class Sft(Stage, Training):
     """Rows of one optimizer step."""
     packing: bool = False
     """Fill rows of max_length with several examples, which do not see each other."""
+    evaluate: Annotated[Watch | None, Wire((PROBLEMS,), default="none", heldout=True, named=True)] = None
+    """Measure on the way: {problems: heldout, every: 50, n: 4, limit: 64}."""
+    heldout: Annotated[str | None, Wire((SELECTION, TRACES), default="none"), EXECUTION] = None
+    """Traces that are not trained on, whose loss is measured with `evaluate`."""
+
+    @property
+    def judges(self) -> bool:
+        return self.evaluate is not None
+
+    def judged(self, domains: Collection[str]) -> set[str]:
+        """None: what is measured on the way decides no weight, and a domain without verifier has no score."""
+        return set()
 
     def check(self, recipe_folder: Path) -> None:
         self.check_training(self.name)
         self.rows_per_pass(self.batch, self.max_length)
+        if self.heldout is not None and self.evaluate is None:
+            raise RecipeError(
+                f"stages.{self.name}.heldout: is measured by evaluate:, which is not there; add it"
+            )
 
     def foreign(self) -> list[str]:
         return self.foreign_trainer()
@@ -94,6 +111,7 @@ class Sft(Stage, Training):
         check_positions(examples.longest, context_of(trainer.model.config), self.name)
         check_labels(trainer, tokenizer, examples, self.name)
         rehearse(trainer, self.name)
+        evaluation = self.watch(trainer, tokenizer, job)
         with memory_errors(self.name, f"rows of up to {examples.longest:,} tokens"):
             logs = train(trainer, self.name, job.progress)
         save_weights(trainer, job.out, finisher(trainer, tokenizer, template, self.lora))
@@ -101,8 +119,12 @@ class Sft(Stage, Training):
         warnings = warn_of_length(examples, self.max_length)
         for each in warnings:
             job.warn(each["text"])
-        facts = summary(logs, examples, trainer.state.global_step, warnings)
-        job.out.summary = facts | {"serve": serving(job.out.path / "model", model.name)}
+        job.out.summary = {
+            **summary(logs, examples, trainer.state.global_step),
+            **write_evaluation(evaluation, job.out),
+            "warnings": warnings,
+            "serve": serving(job.out.path / "model", model.name),
+        }
 
     def examples(self, job: Job, model: Model, tokenizer: "PreTrainedTokenizerBase") -> Examples:
         """The tokens to train on, sorted by trace id; what was dropped is counted."""
@@ -121,11 +143,9 @@ class Sft(Stage, Training):
         job.out.counts = {"rejected": dict(found.dropped)} if found.dropped else {}
         return found
 
-    def trainer_of(
-        self, model: Model, tokenizer: "PreTrainedTokenizerBase", examples: Examples, job: Job
-    ) -> "SFTTrainer":
-        """TRL's trainer, ready to train."""
-        from trl import SFTConfig, SFTTrainer
+    def config(self, model: Model, job: Job) -> "SFTConfig":
+        """TRL's config."""
+        from trl import SFTConfig
 
         rows = self.rows_per_pass(self.batch, self.max_length)
         ours = {
@@ -137,9 +157,18 @@ class Sft(Stage, Training):
             "save_steps": self.save_steps,
         }
         arguments = self.arguments(model, job.out.scratch, seed_of(job.seed, self.kind), ours)
+        config: SFTConfig = built(SFTConfig, self.name, **arguments)
+        return config
+
+    def trainer_of(
+        self, model: Model, tokenizer: "PreTrainedTokenizerBase", examples: Examples, job: Job
+    ) -> "SFTTrainer":
+        """TRL's trainer, ready to train."""
+        from trl import SFTTrainer
+
         return load_trainer(
             SFTTrainer,
-            built(SFTConfig, self.name, **arguments),
+            self.config(model, job),
             model,
             self.name,
             train_dataset=examples.dataset(),
@@ -147,14 +176,37 @@ class Sft(Stage, Training):
             **self.adaptation(),
         )
 
+    def watch(
+        self, trainer: "SFTTrainer", tokenizer: "PreTrainedTokenizerBase", job: Job
+    ) -> Evaluation | None:
+        """What measures on the way; None where nothing is asked for."""
+        found = watch(
+            self.evaluate,
+            trainer,
+            tokenizer,
+            [[problem_of(row) for row in each.rows()] for each in job.artifacts("evaluate")],
+            job.verifiers,
+            template=self.template,
+            max_tokens=self.max_length,
+            seed=job.seed,
+            folder=job.out.scratch,
+        )
+        if found is not None and self.heldout is not None:
+            kept = Examples.of(traces_of(job, "heldout"), tokenizer, self.max_length).kept
+            rows = [each.ids.tolist() for each in kept[: found.watch.limit]]
+            found.worked = [
+                (row[: each.prompt], row[each.prompt :]) for row, each in zip(rows, kept, strict=False)
+            ]
+        return found
 
-def traces_of(job: Job) -> Iterator[Trace]:
+
+def traces_of(job: Job, slot: str = "input") -> Iterator[Trace]:
     """The traces that come in, each as often as its selection says."""
-    for row in job.view().rows(labels=False):
+    for row in job.view(slot).rows(labels=False):
         yield from repeat(trace_of(row), row.get("copies", 1))
 
 
-def summary(logs: Logs, examples: Examples, steps: int, warnings: list[Warned]) -> dict[str, Any]:
+def summary(logs: Logs, examples: Examples, steps: int) -> dict[str, Any]:
     """What the artifact says of itself; `tokens` are those of one epoch, `loss` is of the last step."""
     return {
         "steps": steps,
@@ -164,5 +216,4 @@ def summary(logs: Logs, examples: Examples, steps: int, warnings: list[Warned]) 
         "trained_tokens": examples.trained,
         "dropped_tokens": examples.over_length,
         "longest": examples.longest,
-        "warnings": warnings,
     }

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from distillkit.engines.base import context_of
 from distillkit.errors import MissingError, RecipeError
 from distillkit.spec import Strict
 

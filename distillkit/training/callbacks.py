@@ -44,13 +44,20 @@ def watcher(name: str, progress: Progress, stop: threading.Event, window: int) -
             logs: dict[str, float | None] | None = None,
             **_: Any,
         ) -> None:
-            facts = {key: value for key in SHOWN if (value := (logs or {}).get(key)) is not None}
-            for key, value in facts.items():
-                if not math.isfinite(value):  # before this step's checkpoint, so that the last one is good
+            told = logs or {}
+            decisive = (
+                SHOWN if args.fp16 else (*SHOWN, "grad_norm")
+            )  # with fp16 steps of infinite norm are skipped
+            for key in decisive:
+                if not math.isfinite(
+                    told.get(key) or 0.0
+                ):  # before this step's checkpoint: the last one is kept
+                    advice = advice_of(Path(str(args.output_dir)), state.global_step)
                     raise StageError(
                         f"{name}: {key} is not a number at step {state.global_step}; "
-                        "lower learning_rate or max_grad_norm; earlier checkpoints are good"
+                        f"lower learning_rate or max_grad_norm{advice}"
                     )
+            facts = {key: value for key in SHOWN if (value := told.get(key)) is not None}
             progress(state.global_step, state.max_steps, unit="steps", **facts)
 
         def on_save(
@@ -75,6 +82,20 @@ def stop_requests() -> Iterator[threading.Event]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def advice_of(folder: Path, step: int) -> str:
+    """How to go on after a training went wrong in a step: from the last checkpoint that is known to be good.
+
+    That of the step before is not: its weights are those that the step failed with.
+    """
+    known = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
+    good = [known[at] for at in sorted(known) if at < step - 1 and (known[at] / WHOLE).exists()]
+    if not good:
+        return "; a changed recipe begins anew"
+    whole = (good[-1] / "config.json").exists()  # an adapter's checkpoint has none
+    onward = f", or goes on from there with model: {good[-1]}" if whole else ""
+    return f"; {good[-1]} is the last good checkpoint; a changed recipe begins anew{onward}"
 
 
 def last_checkpoint(folder: Path) -> Path | None:

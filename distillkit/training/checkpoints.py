@@ -4,26 +4,34 @@ The directory is named after what was asked for, so that others come there by ha
 from an older version; to go on from weights that were trained otherwise would be silent, and wrong.
 """
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from distillkit.durable import write_text
 from distillkit.spec import Strict, digest, identity
+from distillkit.training.parallel import rank
 
 OWNER = "training.txt"
 
 
 def own_checkpoints(folder: Path, key: str, warn: Callable[[str], None]) -> None:
     """Put checkpoints aside that another training than that of this key left in a folder, and claim the folder."""
+    if rank() != 0:
+        return
     owner = folder / OWNER
     found = sorted(folder.glob("checkpoint-*"))
     if found and (not owner.exists() or owner.read_text("utf-8") != key):
         for path in found:
-            path.rename(path.with_name(f"foreign-{path.name}"))
-        warn(
-            f"{folder}: {len(found)} checkpoints of another recipe were found and put aside (foreign-...); "
-            "this training begins anew"
+            aside = path.with_name(f"foreign-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        what = (
+            "1 checkpoint of another recipe was"
+            if len(found) == 1
+            else f"{len(found)} checkpoints of another recipe were"
         )
+        warn(f"{what} put aside in {folder} (foreign-checkpoint-...); this training begins anew")
     write_text(owner, key)
 
 

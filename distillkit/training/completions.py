@@ -42,13 +42,18 @@ def _lines(file: Path, rewards: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {
             "step": row["step"],
-            "prompt": row["prompt"][-1]["content"],
-            "completion": row["completion"][0]["content"],
+            "prompt": _text(row["prompt"]),
+            "completion": _text(row["completion"]),
             "rewards": {name: _score(row[name]) for name in rewards},
-            "advantage": row["advantage"],
+            "advantage": row.get("advantage"),
         }
         for row in list(reversed(firsts.values()))[:PER_STEP]
     ]
+
+
+def _text(said: str | list[dict[str, str]]) -> str:
+    """What was said last: one trainer of TRL's logs text, the other messages."""
+    return said if isinstance(said, str) else said[-1]["content"]
 
 
 def _score(value: float | None) -> float | None:

@@ -72,7 +72,9 @@ OWNED = {
     **dict.fromkeys(("dataset_text_field", "dataset_kwargs", "dataset_num_proc", "truncation_mode"), _FEED),
     **dict.fromkeys(("completion_only_loss", "assistant_only_loss", "remove_unused_columns"), _FEED),
     "chat_template_path": "write template: beside trainer:",
-    **dict.fromkeys(("teacher_model_name_or_path", "teacher_model_revision"), "write teacher: beside trainer:"),
+    **dict.fromkeys(
+        ("teacher_model_name_or_path", "teacher_model_revision"), "write teacher: beside trainer:"
+    ),
 }
 """Fields of TRL's that a `trainer:` block may not set, and why."""
 
@@ -241,10 +243,10 @@ class Training(Parallel):
                 **self._positions(model, model.name),
                 **kwargs,
             },
-            **self.launched(folder),
+            **self.launched(),
             "output_dir": str(folder),
             "seed": seed,
-            "use_cpu": not gpu,
+            "use_cpu": not gpu and self.parallel == "ddp",  # DeepSpeed finds the CPU by itself
             "logging_steps": 1,
             "logging_nan_inf_filter": False,
             "disable_tqdm": True,

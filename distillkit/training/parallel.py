@@ -3,23 +3,17 @@
 torchrun's environment variables tell a process its place; accelerate and DeepSpeed read the same ones.
 """
 
-import json
 import os
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from distillkit.durable import write_text
 from distillkit.errors import EngineError, MissingError, RecipeError
 from distillkit.spec import Strict
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-CONFIG = "deepspeed.json"
-"""DeepSpeed's configuration as it was written from the recipe, in the work folder."""
 
 
 class Parallel(Strict):
@@ -49,7 +43,9 @@ class Parallel(Strict):
     def check_parallel(self, stage: str) -> None:
         """Raises RecipeError for offload without DeepSpeed."""
         if self.offload and self.parallel == "ddp":
-            raise RecipeError(f"stages.{stage}.offload: is for parallel: zero2 or zero3; set one, or leave it out")
+            raise RecipeError(
+                f"stages.{stage}.offload: is for parallel: zero2 or zero3; set one, or leave it out"
+            )
 
     def share(self, batch: int) -> int:
         """Rows of one optimizer step that fall to one process.
@@ -63,13 +59,11 @@ class Parallel(Strict):
             )
         return batch // self.world_size
 
-    def launched(self, folder: Path) -> dict[str, Any]:
-        """Arguments of TRL's config for the way it is spread; writes DeepSpeed's configuration into `folder`."""
+    def launched(self) -> dict[str, Any]:
+        """Arguments of TRL's config for the way it is spread."""
         if self.parallel == "ddp":
             return {}
-        file = folder / CONFIG
-        write_text(file, json.dumps(deepspeed_config(int(self.parallel[-1]), self.offload), indent=2))
-        return {"deepspeed": str(file)}
+        return {"deepspeed": deepspeed_config(int(self.parallel[-1]), self.offload)}
 
 
 def deepspeed_config(stage: int, offload: bool) -> dict[str, Any]:
@@ -158,6 +152,15 @@ def together() -> "TrainerCallback":
             dist.barrier()
 
     return Together()
+
+
+def allow_numbered_cpu() -> None:
+    """Let torch.load put tensors on "cpu:0", as accelerate 1.15 calls the device of a rank without a GPU."""
+    import torch
+
+    torch.serialization.register_package(
+        100, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None
+    )
 
 
 def part() -> None:

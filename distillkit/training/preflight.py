@@ -5,15 +5,17 @@ another end token than their chat template writes, so that the student never sto
 special token is gone before the rewards read the text.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from distillkit.errors import MissingError, RecipeError, StageError
-from distillkit.text import END_THINK, THINK
-from distillkit.trace import Trace
+from distillkit.text import END_THINK, THINK, split_think
+from distillkit.trace import Problem, Trace
 from distillkit.training.examples import IGNORED, Examples, encode, example, render
 from distillkit.training.serving import ANSWER, chat_end
+from distillkit.verifiers.base import Verifier, trial
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -87,9 +89,12 @@ def warn_of_length(examples: Examples, max_length: int) -> list[Warned]:
     share = examples.over_length / (examples.over_length + examples.tokens)
     if share < MUCH:
         return []
-    rows = examples.dropped["too_long"]
-    text = f"{rows:,} rows over max_length {max_length:,} hold {share:.0%} of the tokens, and are not trained"
-    return [{"name": "over_max_length", "text": f"{text}; raise max_length, or choose shorter traces on purpose"}]
+    total = len(examples.kept) + examples.dropped.total()
+    text = (
+        f"traces over max_length {max_length:,} ({examples.dropped['too_long']:,} of {total:,}) hold {share:.0%} of the "
+        "tokens, and are not trained; raise max_length, or choose shorter traces on purpose"
+    )
+    return [{"name": "over_max_length", "text": text}]
 
 
 def check_positions(longest: int, context: int | None, stage: str) -> None:
@@ -97,7 +102,7 @@ def check_positions(longest: int, context: int | None, stage: str) -> None:
     if context is not None and longest > context:
         raise RecipeError(
             f"stages.{stage}.max_length: there are rows of {longest} tokens, but the model has {context} "
-            f"positions; lower max_length to {context}, or take a model with a longer context"
+            f"positions; lower max_length to {context}, or give rope: {{max_position_embeddings: {longest}}}"
         )
 
 
@@ -203,6 +208,60 @@ def check_tags(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:
             f"{stage}: {THINK} and {END_THINK} do not survive the tokenizer (special or unknown tokens): "
             "no reward would see them; make them ordinary tokens of it"
         )
+
+
+def check_golds(problems: Sequence[Problem], verifiers: Mapping[str, Verifier], stage: str) -> list[Warned]:
+    """What to say of golds that cannot be graded: they give no reward; raises StageError where none can be."""
+    golds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        if problem.domain in verifiers:
+            golds.setdefault(problem.domain, []).append(problem)
+    found = []
+    for domain, known in golds.items():
+        reasons = verifiers[domain].check_references([each.reference for each in known])
+        bad = [(each, reason) for each, reason in zip(known, reasons, strict=True) if reason is not None]
+        if len(bad) == len(known):
+            raise StageError(
+                f"{stage}: no gold of domain {domain} can be graded ({bad[0][1]}): nothing would be paid"
+            )
+        if bad:
+            text = (
+                f"{len(bad):,} of {len(known):,} golds of domain {domain} cannot be graded ({bad[0][1]}), e.g. "
+                f"{repr(bad[0][0].reference)[:80]}: their completions are paid nothing; mend or drop them"
+            )
+            found.append({"name": "golds", "text": text})
+    return found
+
+
+def check_extraction(
+    tokenizer: "PreTrainedTokenizerBase",
+    problems: Sequence[Problem],
+    verifiers: Mapping[str, Verifier],
+    *,
+    prefilled: bool,
+    stage: str,
+) -> None:
+    """Raises StageError where a reward would read another answer in a completion than an evaluation does.
+
+    TRL hides special tokens from rewards; an engine shows them. Where one stands in an answer, the two differ.
+    """
+    for problem in problems[:PROBE]:
+        if problem.domain not in verifiers:
+            continue
+        given = trial(problem)
+        text = given.completion.removeprefix(THINK) if prefilled else given.completion
+        ids = encode(tokenizer, text)
+        read = []
+        for hidden in (True, False):
+            seen = tokenizer.decode(ids, skip_special_tokens=hidden)
+            reasoning, response = split_think(seen, prefilled)
+            trace = replace(given, completion=seen, reasoning=reasoning, response=response)
+            read.append(verifiers[problem.domain].answer(trace))
+        if read[0] != read[1]:
+            raise StageError(
+                f"{stage}: of {given.response!r} the reward would read {read[0]!r} and an evaluation {read[1]!r}: "
+                "a special token of the tokenizer stands in it; make it an ordinary one"
+            )
 
 
 def fitting(

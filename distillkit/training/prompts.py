@@ -1,16 +1,50 @@
-"""In which order a trainer that samples goes over its prompts.
+"""The prompts of a GRPO training in the order of their use, and how long a generation of completions lasts."""
 
-One pass of the trainer over its dataset is the whole training: a trainer that resumes in a later pass has forgotten
-in which order that pass was to go.
-"""
+import math
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
-import random
-from itertools import chain, count, islice
+from distillkit.artifact import Model
+from distillkit.engines.base import end_tokens
+from distillkit.training.order import in_order
+from distillkit.training.rewards.batch import RATE
 
-from distillkit.spec import seed_of
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+    from trl import GRPOConfig
 
 
-def in_order(rows: int, needed: int, seed: int) -> list[int]:
-    """Numbers of the rows for a training that needs so many: each pass over them is shuffled anew."""
-    passes = (random.Random(seed_of(seed, turn)).sample(range(rows), rows) for turn in count())
-    return list(islice(chain.from_iterable(passes), needed))
+def window_of(config: "GRPOConfig") -> int:
+    """Optimizer steps that one generation of completions serves."""
+    accumulated = int(config.gradient_accumulation_steps)
+    return math.lcm(int(config.steps_per_generation * config.num_iterations), accumulated) // accumulated
+
+
+def dataset_of(rows: list[dict[str, Any]], config: "GRPOConfig", *, easy_first: bool = False) -> "Dataset":
+    """The prompts of the whole training in the order of their use: each pass over the rows is shuffled anew.
+
+    easy_first: the same prompts, by falling pass rate; one without a rate goes in the middle.
+    """
+    from datasets import Dataset
+
+    generations = math.ceil(config.max_steps / window_of(config))
+    order = in_order(
+        len(rows), generations * config.generation_batch_size // config.num_generations, config.seed
+    )
+    if easy_first:
+        known = [row[RATE] for row in rows if row[RATE] is not None]
+        middle = median(known) if known else 0.5
+        order.sort(key=lambda at: -(middle if rows[at][RATE] is None else rows[at][RATE]))
+    return Dataset.from_list(rows).select(order)
+
+
+def end_ids(model: Model, tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+    """The tokens that end a completion: the tokenizer's and those of the model's generation defaults."""
+    from transformers import GenerationConfig
+
+    try:
+        declared = GenerationConfig.from_pretrained(model.path, revision=model.revision).eos_token_id
+    except OSError:  # a model without generation defaults
+        declared = None
+    return frozenset(end_tokens(declared, tokenizer))

@@ -13,7 +13,7 @@ from distillkit.errors import RecipeError
 from distillkit.events import Progress
 from distillkit.store import Writer
 from distillkit.training.callbacks import last_checkpoint, stop_requests, watcher
-from distillkit.training.parallel import Agreed, launched_size, part, require_world, together
+from distillkit.training.parallel import Agreed, allow_numbered_cpu, launched_size, part, require_world, together
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -62,6 +62,7 @@ def train(trainer: "Trainer", name: str, progress: Progress, window: int = 1) ->
         if trainer.args.world_size > 1:
             stop = Agreed(stop, trainer.args.device)
             trainer.add_callback(together())
+            allow_numbered_cpu()
         trainer.add_callback(watcher(name, progress, stop, window))
         with trainer.args.main_process_first():  # it removes checkpoints that were cut short
             checkpoint = last_checkpoint(folder)
@@ -81,7 +82,7 @@ def save_weights(trainer: "Trainer", out: Writer, finish: Callable[[Path], None]
     if lead:
         shutil.rmtree(folder, ignore_errors=True)
     trainer.model.config.use_cache = True  # the trainer turned it off; whoever samples wants it
-    trainer.save_model(str(folder))  # all processes: with ZeRO-3 each has its part
+    _save_all(trainer, folder)
     part()
     if not lead:
         return
@@ -97,17 +98,35 @@ def save_weights(trainer: "Trainer", out: Writer, finish: Callable[[Path], None]
     folder.rename(final)
 
 
+def _save_all(trainer: "Trainer", folder: Path) -> None:
+    """What every process does to save: with ZeRO-3 each gives its part of the weights."""
+    from transformers import PreTrainedModel
+
+    if not (trainer.is_deepspeed_enabled and isinstance(trainer.model, PreTrainedModel)):
+        trainer.save_model(str(folder))
+        return
+    # TRL's own way writes tied weights twice after ZeRO-2.
+    state = trainer.accelerator.get_state_dict(trainer.deepspeed)
+    if trainer.is_world_process_zero():
+        tied = trainer.model.all_tied_weights_keys
+        kept = {name: tensor for name, tensor in state.items() if name not in tied}
+        trainer.model.save_pretrained(folder, state_dict=kept)
+        trainer.processing_class.save_pretrained(folder)
+
+
 def write_curves(logs: Logs, names: Mapping[str, str], out: Writer) -> None:
     """Write `curves.json`: {"step": [...], name: [...]}, one number (or null) per step.
 
     names: the trainer's metric -> its name in the file; a metric that was never logged is left out.
     """
-    curves: dict[str, list[float | None]] = {"step": [row["step"] for row in logs]}
-    for metric, name in names.items():
-        values = [_number(row.get(metric)) for row in logs]
-        if any(value is not None for value in values):
-            curves[name] = values
-    out.add_text("curves.json", json.dumps(curves))
+    steps = {"step": [row["step"] for row in logs]}
+    out.add_text("curves.json", json.dumps(steps | curves_of(logs, names)))
+
+
+def curves_of(logs: Logs, names: Mapping[str, str]) -> dict[str, list[float | None]]:
+    """The curves by the names in the file, a number (or None) per row of the logs."""
+    found = {name: [_number(row.get(metric)) for row in logs] for metric, name in names.items()}
+    return {name: values for name, values in found.items() if any(each is not None for each in values)}
 
 
 def _number(value: Any) -> float | None:

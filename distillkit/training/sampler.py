@@ -45,12 +45,24 @@ class Sampler:
         args = self.trainer.args
         mine = range(args.process_index, len(prompts), args.world_size)
         rows = [(tuple(encode(self.tokenizer, prompts[at])), seeds[at]) for at in mine]
-        with self._model() as model:
-            drawn = self._by_vllm(rows, parameters) if self._has_vllm() else self._by_model(model, rows, parameters)
+        drawn = (self._by_vllm if self._has_vllm() else self._by_model)(rows, parameters)
         if args.world_size == 1:
             return drawn
         found = gather_object(list(zip(mine, drawn, strict=True)))
         return [each for _, each in sorted(found, key=lambda pair: pair[0])]
+
+    def losses(self, rows: Sequence[tuple[list[int], list[int]]]) -> list[float]:
+        """Of each (prompt, text): the mean loss of the text's tokens behind the prompt, in nats."""
+        import torch
+
+        found = []
+        with self._model() as model, torch.inference_mode():
+            for prompt, text in rows:
+                ids = torch.tensor([[*prompt, *text]], device=model.device)
+                logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(text) + 1).logits[0, :-1]
+                loss = torch.nn.functional.cross_entropy(logits.float(), ids[0, len(prompt) :])
+                found.append(float(loss))
+        return found
 
     @contextmanager
     def _model(self) -> Iterator["PreTrainedModel"]:
@@ -65,14 +77,12 @@ class Sampler:
             finally:
                 model.train(training)
 
-    def _by_model(
-        self, model: "PreTrainedModel", rows: Sequence[tuple[tuple[int, ...], int]], parameters: Parameters
-    ) -> list[Drawn]:
+    def _by_model(self, rows: Sequence[tuple[tuple[int, ...], int]], parameters: Parameters) -> list[Drawn]:
         import torch
 
         found: list[Drawn] = []
-        stop = self._stop(model, parameters.stop)
-        with torch.inference_mode():
+        with self._model() as model, torch.inference_mode():
+            stop = self._stop(model, parameters.stop)
             for start in range(0, len(rows), BLOCK):
                 asked = [Row(ids, seed, parameters.max_tokens) for ids, seed in rows[start : start + BLOCK]]
                 block = Block(model, asked, parameters, self.ends, stop)
@@ -97,10 +107,8 @@ class Sampler:
             and not config["vllm_enable_sleep_mode"]
         )
 
-    def _by_vllm(
-        self, rows: Sequence[tuple[tuple[int, ...], int]], parameters: Parameters
-    ) -> list[Drawn]:
-        """By the engine that makes the rollouts, after it got the weights of now; each request has a seed of its own."""
+    def _by_vllm(self, rows: Sequence[tuple[tuple[int, ...], int]], parameters: Parameters) -> list[Drawn]:
+        """By the engine that makes the rollouts, with the weights of now; each request has its own seed."""
         from vllm import SamplingParams
 
         engine = self.trainer.vllm_generation

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distillkit.artifact import MANIFEST, load_manifest
 from distillkit.engines.base import end_tokens
 from distillkit.text import END_THINK, THINK
 from distillkit.training.adapter import ADAPTER_FILES, Lora, settle
@@ -80,10 +81,13 @@ def chat_end(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
 def serving(folder: Path, base: str) -> dict[str, Any]:
     """What to tell of a saved model: {command, parser, stops}; `MODEL` in the command is its folder or Hub name.
 
-    base: what an adapter that was not merged stands on, as the recipe names it.
+    base: what an adapter that was not merged stands on, as the recipe names it. Empty where there is no folder: of
+    several processes one saves.
     """
     from transformers import AutoTokenizer, GenerationConfig
 
+    if not folder.exists():
+        return {}
     tokenizer = AutoTokenizer.from_pretrained(folder)
     parser = parser_of(tokenizer)
     declared = GenerationConfig.from_pretrained(folder).eos_token_id
@@ -121,3 +125,13 @@ def command_for(command: str, place: str) -> str:
     """The command with the folder or Hub name of the model in it."""
     words = shlex.split(command)
     return shlex.join(place if word == PLACE else word.replace(f"={PLACE}", f"={place}") for word in words)
+
+
+def serve_commands(run: Path) -> list[tuple[str, str]]:
+    """(stage, command) for every model that a run trained, its folder in the command."""
+    found = []
+    for link in sorted((run / "artifacts").glob("*")):
+        manifest = load_manifest(link / MANIFEST)
+        if serve := manifest.summary.get("serve"):
+            found.append((link.name, command_for(serve["command"], str(link / "model"))))
+    return found

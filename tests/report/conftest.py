@@ -13,21 +13,28 @@ import pytest
 from distillkit.report.page import write_report
 
 
-def load_world() -> ModuleType:
-    """The module beside this file; tests are no package."""
-    if "report_world" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("report_world", Path(__file__).with_name("world.py"))
+def load_module(name: str) -> ModuleType:
+    """A module beside this file; tests are no package."""
+    full = f"report_{name}"
+    if full not in sys.modules:
+        spec = importlib.util.spec_from_file_location(full, Path(__file__).with_name(f"{name}.py"))
         assert spec is not None
         assert spec.loader is not None
-        sys.modules["report_world"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["report_world"])
-    return sys.modules["report_world"]
+        sys.modules[full] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[full])
+    return sys.modules[full]
 
 
 @pytest.fixture(scope="session")
 def worlds() -> ModuleType:
     """The module that makes worlds."""
-    return load_world()
+    return load_module("world")
+
+
+@pytest.fixture(scope="session")
+def findings() -> ModuleType:
+    """The module of summaries with everything that a page draws."""
+    return load_module("findings")
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +42,16 @@ def world(worlds: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A whole run with hostile traces and two trainings, and its report; not to be changed."""
     made = worlds.make_world(tmp_path_factory.mktemp("world"))
     worlds.add_trainings(made)
+    write_report(made.run, made.store)
+    return made
+
+
+@pytest.fixture(scope="session")
+def rich_world(worlds: ModuleType, findings: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same with everything that an evaluation, probes and trainings may find; not to be changed."""
+    made = worlds.make_world(tmp_path_factory.mktemp("rich"))
+    worlds.add_trainings(made)
+    worlds.add_findings(made, findings)
     write_report(made.run, made.store)
     return made
 

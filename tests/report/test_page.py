@@ -1,5 +1,6 @@
 """The page as a file: its chapters, that it is whole by itself, and what it says of runs that did not end well."""
 
+import html
 import json
 import re
 import shutil
@@ -10,10 +11,13 @@ from typing import Any
 import pytest
 
 from distillkit.errors import StageError
-from distillkit.report.material import Material
+from distillkit.events import Events
+from distillkit.report.chapter import sections
+from distillkit.report.chapter.training import CURVES
+from distillkit.report.material import Material, curves_of
 from distillkit.report.page import page, script_json, write_report
-from distillkit.report.sections import CURVES, sections
 from distillkit.run_folder import RunFolder, RunRecord, load_record
+from distillkit.show import describe, grids
 from distillkit.stages import grpo
 from distillkit.store import Store
 
@@ -54,14 +58,17 @@ def test_the_chapters_are_all_there_in_order(text: str) -> None:
     assert outline.headings == [
         "Scores",
         "The same problems, model by model",
+        "Voting",
+        "Cost of the evaluation",
         "Screening: go for RL",
         "Reinforcement learning: zero",
-        "Funnel: what was dropped, and why",
         "Distillation: student",
+        "Funnel: what was dropped, and why",
+        "What the dataset is like: chosen",
         "Traces, kept and dropped",
         "What ran",
     ]
-    assert sum(tag == "svg" for tag, _ in outline.tags) == 4 + 3 + 6 + 1 + 2
+    assert sum(tag == "svg" for tag, _ in outline.tags) == 5 + 1 + 3 + 6 + 2 + 1 + 2
 
 
 def test_the_first_screen_says_who_scored_what(text: str) -> None:
@@ -76,6 +83,56 @@ def test_the_first_screen_says_who_scored_what(text: str) -> None:
     ):
         assert part in head
     assert "scores on 4 problems: too few to tell models apart" in head
+
+
+RICH = [
+    "Before and after: what can the models do at all: deep",
+    "By how hard a problem is for the base: deep",
+    "By complexity: deep",
+    "Against temperature: deep",
+    "Against the token cap: deep",
+    "Voting: deep",
+    "Cost of the evaluation: deep",
+    "Budget curve: thinking",
+    "Probes: probes",
+    "Reinforcement learning: longer",
+]
+
+
+def test_everything_that_was_found_has_a_chapter(rich_world: Any) -> None:
+    text = (rich_world.run / "report.html").read_text("utf-8")
+    outline = Outline(text)
+    assert set(RICH) <= set(outline.headings)
+    assert outline.open == []
+    titles = [html.unescape(each) for each in re.findall(r"<figcaption><b>(.*?)</b>", text)]
+    for title in (
+        "pass@k before and after: deep",
+        "Length by correctness on deep",
+        "Length by correctness and band: deep",
+        "pass@1 by complexity: deep",
+        "cons@4 by temperature: deep",
+        "Cut answers by cap: deep",
+        "cons@k: deep",
+        "Templates",
+        "Held-out score on the way",
+        "Forgetting on the way",
+        "Accuracy against tokens",
+        "Accuracy against cost",
+        "Faithfulness",
+        "Early answering",
+        "Verifier gaming",
+        "Diversity over training",
+        "Length of right answers by band",
+        "Difficulty",
+    ):
+        assert title in titles
+    head = text[: text.index("</header>")]
+    assert "longer: 82 % of the groups &lt;img" in head
+    assert "probes: student: its answer does not follow" in head
+    assert "knee at 16 tokens" in text
+    assert "rises above pass@4 of toy:base" in text
+    assert "trained on extra.terms 2 to 4" in text
+    assert len(text.encode()) < 5 * 2**20
 
 
 def test_every_anchor_leads_somewhere(text: str) -> None:
@@ -124,14 +181,15 @@ def test_the_script_gets_the_data_back_whole() -> None:
 
 
 def test_the_curves_that_are_drawn_are_those_that_are_written() -> None:
-    written = {*grpo.CURVES.values(), "reward_*"}
+    by_band = {"right_length_*", "wrong_length_*"}
+    written = {*grpo.CURVES.values(), "reward_*", *by_band}
     drawn = {name for _, _, names in CURVES for name in names}
     assert drawn <= written
 
 
 def test_a_series_that_equals_another_is_drawn_once(world: Any) -> None:
     found = sections(Material.of(world.run, world.store))
-    [rl] = [section for section in found if section.name == "rl-zero"]
+    [rl] = [section for section in found if section.name == "training-zero"]
     length = next(figure for figure in rl.figures if figure.title == "Length")
     reward = next(figure for figure in rl.figures if figure.title == "Reward")
     assert length.legend == []
@@ -167,6 +225,7 @@ def test_half_a_run_has_a_page_that_says_what_is_missing(
     assert Outline(text).headings == [
         "Lengths of what was sampled",
         "Funnel: what was dropped, and why",
+        "What the dataset is like: traces",
         "Traces, sampled and others",
         "What ran",
     ]
@@ -180,6 +239,65 @@ def test_a_run_that_reached_nothing_has_a_page(tmp_path: Path) -> None:
     text = write_report(folder, Store(tmp_path)).read_text("utf-8")
     assert "problems.jsonl: no such file" in text
     assert Outline(text).headings == ["What ran"]
+
+
+def test_a_stage_at_work_tells_how_far_it_came(world: Any, tmp_path: Path) -> None:
+    run, store = copied(world, tmp_path)
+    record = load_record(run)
+    record.status, record.stages = "running", record.stages[:3]
+    RunFolder(run, record).save()
+    events = Events(run / "events.jsonl")
+    events.tell("stage_started", stage="zero", kind="grpo")
+    for step in (1, 2, 3):
+        events.tell("progress", stage="zero", done=step, total=25, unit="steps", reward=step / 3)
+    text = write_report(run, store).read_text("utf-8")
+    assert "zero was at work: 3 of 25 steps" in text
+    assert "Not finished: zero" in Outline(text).headings
+
+
+def test_where_a_stage_broke_is_told(world: Any, tmp_path: Path) -> None:
+    run, store = copied(world, tmp_path)
+    record = load_record(run)
+    record.status, record.error = "failed", "judged: broke"
+    RunFolder(run, record).save()
+    (run / "error.txt").write_text("Traceback <b>\u202e", "utf-8")
+    text = write_report(run, store).read_text("utf-8")
+    assert "Traceback &lt;b&gt;[U+202E]" in text
+
+
+@pytest.mark.parametrize("name", ["scores", "screening", "zero", "student", "traces"])
+def test_an_artifact_of_an_older_version_has_a_page(world: Any, tmp_path: Path, name: str) -> None:
+    run, store = copied(world, tmp_path)
+    manifest = store.artifacts / world.artifacts[name].path.name / "manifest.json"
+    told = json.loads(manifest.read_text("utf-8"))
+    told["summary"], told["telemetry"] = {}, {}
+    manifest.write_text(json.dumps(told), "utf-8")
+    text = write_report(run, store).read_text("utf-8")
+    assert Outline(text).open == []
+    assert "What ran" in Outline(text).headings
+    assert grids(describe(run, store.root))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, None])
+def test_all_wrong_all_right_and_nothing_judged_have_a_page(
+    worlds: Any, findings: Any, world: Any, tmp_path: Path, value: float | None
+) -> None:
+    run, store = copied(world, tmp_path)
+    told = findings.estimate(value) | ({"low": 1.0, "high": 1.0} if value == 1.0 else {})
+    scores = {model: {"pass@1": told, "pass@2": told, "truncated": told} for model in findings.MODELS}
+    summary = {"scores": scores, "settings": {}, "gamma": []}
+    ends = [{"name": name, "type": "weights", "content": name} for name in findings.MODELS]
+    made = worlds.World(store, run, {})
+    artifact = worlds.seal_training(made, "flat", "evaluate", {"models": ends}, summary, {}, "scores")
+    RunFolder(run, load_record(run)).add("flat", "evaluate", artifact, cached=False, seconds=1.0)
+    assert Outline(write_report(run, store).read_text("utf-8")).open == []
+
+
+def test_what_is_no_number_is_left_out_of_curves(rich_world: Any) -> None:
+    material = Material.of(rich_world.run, rich_world.store)
+    longer = next(each for each in material.artifacts if each.stage == "longer")
+    assert "NaN" in (longer.path / "curves.json").read_text("utf-8")
+    assert curves_of(longer)["reward"] == [0.1, None]
 
 
 def test_what_left_the_store_is_named(world: Any, tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_a_chain_of_selections_tells_who_dropped_first(worlds: Any, tmp_path: An
 
 def test_the_browser_of_a_run_counts_all_and_shows_some(world: Any) -> None:
     found = browsed(Material.of(world.run, world.store))
-    assert found["total"] == 100
+    assert found["total"] == 200
     assert found["counts"] == {"kept": 50, "wrong (stage right)": 25, "mixed_language (stage right)": 25}
     assert len(found["traces"]) == 100
     assert (found["kept"], found["dropped"]) == ("kept", "dropped")
@@ -168,13 +168,13 @@ def test_before_any_selection_verdicts_decide(worlds: Any, tmp_path: Any) -> Non
     made = worlds.make_world(tmp_path, until="judged")
     found = browsed(Material.of(made.run, made.store))
     assert (found["kept"], found["dropped"]) == ("correct", "not correct")
-    assert found["counts"] == {"correct": 75, "wrong": 25}
+    assert found["counts"] == {"correct": 150, "wrong": 50}
 
 
 def test_traces_stop_where_the_page_is_full(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traces, "BYTES", 20_000)
     found = browsed(Material.of(world.run, world.store))
-    assert found["total"] == 100
+    assert found["total"] == 200
     assert 10 < len(found["traces"]) < 100
     assert len(json.dumps(found["traces"], ensure_ascii=False).encode()) < 21_000
     assert {trace["fate"] for trace in found["traces"]} == set(found["counts"])
@@ -193,5 +193,5 @@ def test_models_answer_the_same_problems(world: Any) -> None:
 
 
 def test_lengths_are_those_of_every_completion(world: Any) -> None:
-    assert sorted(lengths(world.artifacts["traces"])["traces"]) == sorted([10, 11, 12, 13] * 25)
+    assert sorted(lengths(world.artifacts["traces"])["traces"]) == sorted([10, 11, 12, 13] * 50)
     assert sorted(lengths(world.artifacts["scores"])["toy:base"]) == sorted([10, 11, 12, 13] * 4)

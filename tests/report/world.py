@@ -48,8 +48,34 @@ HOSTILE = [
     "\ufeffmark, \u200ezero\u200f",
     "__proto__ constructor toString",
     "```\n# heading\n<b>bold</b>\n```` | pipe | [link](javascript:alert(1))",
+    r"$\href{javascript:window.hacked=15}{x}$ \(\href{javascript:window.hacked=16}{y}\)",
+    r"$\text{<img src=x onerror=window.hacked=17>}$",
+    r"\[ \style{position:fixed;inset:0;background:red}{x} \]",
+    r"$\def\a{\a\a}\a$ and $\newcommand{\b}{\b\b}\b$",
+    r"$\rule{9999em}{9999em}$ $\hspace{9999em}x$ $\color{red;background:url(//example.invalid)}{x}$",
+    r"\(&lt;script&gt;window.hacked=18&lt;/script&gt;\) $\unicode{x3C}script\unicode{x3E}$",
+    r"$<script>window.hacked=19</script>$ $x</math><script>window.hacked=20</script>$",
+    "<math><annotation-xml encoding='text/html'><script>window.hacked=21</script></annotation-xml></math>",
+    "<math><maction actiontype='statusline' xlink:href='javascript:window.hacked=22'>x</maction></math>",
+    "<svg><animate onbegin=window.hacked=23 attributeName=x dur=1s></svg>",
+    "<svg><foreignObject><iframe src='javascript:parent.hacked=24'></iframe></foreignObject></svg>",
+    "<svg><use href='data:image/svg+xml,<svg id=x onload=window.hacked=25>#x'></use></svg>",
+    "</style><style>body{display:none} @import url(//example.invalid/x.css);</style>",
+    '" style="position:fixed;inset:0;background:red;width:expression(window.hacked=26)',
+    "{% include '/etc/passwd' %}{{ ''.__class__.__mro__ }}{{ cycler.__init__.__globals__ }}",
+    "<scr\x00ipt>window.hacked=27</scr\x00ipt>",
+    "<input autofocus onfocus=window.hacked=28>",
+    "<form action='javascript:window.hacked=29'><button autofocus>x</button></form>",
+    "<object data='data:text/html,<script>parent.hacked=30</script>'></object><embed src=x>",
+    "<video><source onerror=window.hacked=31></video><marquee onstart=window.hacked=32>x</marquee>",
+    "<a href='data:text/html;base64,PHNjcmlwdD4='>x</a><a href='JaVaScRiPt:window.hacked=33'>x</a>",
+    "<template shadowrootmode=open><script>window.hacked=34</script></template>",
+    "zero\u200bwidth, tags \U000e0041\U000e0042, join\u2060er, \u2067right\u2069",
+    "<link rel=prefetch href=//example.invalid><img srcset='//example.invalid/x 1x'>",
+    "[x](javascript:window.hacked=35) ![x](//example.invalid/x.png) <javascript:window.hacked=36>",
 ]
 """Texts that break out of something somewhere."""
+TRAP = "<img src=x onerror='window.hacked = 99'>"
 
 FOREIGN = "we add the numbers 所以 the sum is known, wait, check it"
 
@@ -168,6 +194,37 @@ def add_trainings(world: World) -> None:
         world.artifacts[artifact.stage] = artifact
 
 
+def add_findings(world: World, findings: Any) -> None:
+    """Put an evaluation, a budget curve, probes and a training into the run that found everything."""
+    ends = [{"name": name, "type": "weights", "content": name} for name in findings.MODELS]
+    screening = {
+        "k": 2,
+        "go": True,
+        "matrix": findings.matrix(),
+        "plug_in": {"gap": 0.2, "why": findings.TRAP},
+    }
+    texts = {
+        "curves.json": json.dumps(
+            {"step": [1, 2], "reward": [0.1, float("nan")], "right_length_hard": [1.0, 2.0]}
+        ),
+        "eval.jsonl": "".join(json.dumps(line) + "\n" for line in findings.ON_THE_WAY),
+    }
+    warned = {"warnings": [{"name": "zero_variance", "text": f"82 % of the groups {findings.TRAP}"}]}
+    made = [
+        seal_training(world, "deep", "evaluate", {"models": ends}, findings.evaluation(), {}, "scores"),
+        seal_training(
+            world, "thinking", "budget_curve", {"models": ends}, findings.budget_curve(), {}, "scores"
+        ),
+        seal_training(world, "probes", "probe", {"models": ends}, findings.probe(), {}, "scores"),
+        seal_training(world, "before", "screen", {"model": ends[:1]}, screening, {}, "scores"),
+        seal_training(world, "longer", "grpo", {"model": ends[:1]}, warned, texts),
+    ]
+    folder = RunFolder(world.run, _record(world))
+    for artifact in made:
+        folder.add(artifact.stage, artifact.manifest.kind, artifact, cached=False, seconds=2.0)
+        world.artifacts[artifact.stage] = artifact
+
+
 def _record(world: World) -> Any:
     from distillkit.run_folder import load_record
 
@@ -181,21 +238,25 @@ def seal_training(
     inputs: dict[str, Any],
     summary: dict[str, Any],
     texts: dict[str, str],
+    makes: str = "weights",
 ) -> Artifact:
-    """A sealed training artifact without weights."""
+    """A sealed training artifact without weights, or another without rows."""
     request = digest([stage, summary])
     with world.store.building(kind, request, print) as out:
         for name, text in texts.items():
             out.add_text(name, text)
         out.summary = summary
         out.rows_in = out.rows_kept = 3
-        draft = Manifest(stage, kind, "weights", request, "", inputs=inputs, declared={"kind": kind})
+        draft = Manifest(stage, kind, makes, request, "", inputs=inputs, declared={"kind": kind})
         return world.store.seal(out, draft)
 
 
 def _write_sources(folder: Path) -> None:
     """Problems whose prompts are hostile too, and four completions of each: two right, one mixed, one wrong."""
-    problems = [{"prompt": f"{n} + 0 {text}", "reference": str(n)} for n, text in enumerate(HOSTILE)]
+    problems = [
+        {"prompt": f"{n} + 0 {text}", "reference": f"{n}{TRAP if n % 2 else ''}"}
+        for n, text in enumerate(HOSTILE)
+    ]
     heldout = [{"prompt": f"{n} + 1", "reference": str(n + 1)} for n in range(100, 104)]
     recorded = [row for problem in [*problems, *heldout] for row in _completions(problem)]
     for name, rows in (("problems", problems), ("heldout", heldout), ("recorded", recorded)):

@@ -232,7 +232,10 @@ def test_no_problems_and_failed_completions_are_said(
         run(store, evaluate(engine=replay), [weights("base")], problems=[seal_problems(store, "held", [])])
     held = seal_problems(store, "held", heldout)
     made = run(store, evaluate(engine=replay, n=5), [weights("base")], problems=[held], warn=said.append)
-    assert said == ["3 of 15 completions failed and count in no score (no recorded completion)"]
+    assert said == [
+        "3 of 15 completions failed and count in no score (no recorded completion)",
+        "base on held: max_tokens 64 cut 8.3% of the completions, so it scores too low; raise it",
+    ]
     assert made.manifest.summary["scores"]["base"]["pass@1"]["value"] == 0.5
     assert made.manifest.counts["unjudged"] == {"failed": 3}
     with pytest.raises(StageError, match=r"no score \(failed 3\); 5% may; see why the engine failed"):

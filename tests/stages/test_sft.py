@@ -1,6 +1,8 @@
 import json
+import math
 import os
 import random
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -10,8 +12,8 @@ from typing import Any
 import pytest
 
 from distillkit import launch
-from distillkit.artifact import Artifact, Manifest, weights_content
-from distillkit.errors import EngineError, StageError
+from distillkit.artifact import Artifact, Manifest, Model, weights_content
+from distillkit.errors import EngineError, MissingError, StageError
 from distillkit.events import Event
 from distillkit.spec import digest
 from distillkit.stages.base import Input, Job, write_shards
@@ -21,7 +23,9 @@ from distillkit.text import split_think
 from distillkit.toy import BASE
 from distillkit.toy.corpus import Corpus
 from distillkit.toy.problems import generate
-from distillkit.trace import Problem, Trace, to_row, trace_schema
+from distillkit.trace import Problem, Trace, problem_schema, to_row, trace_schema
+from distillkit.verifiers import AnyVerifier
+from distillkit.verifiers.exact import Exact
 
 LENGTH = 96
 STEPS = 40
@@ -76,20 +80,36 @@ def traces(store: Store) -> Artifact:
 
 
 def model(folder: Path = BASE) -> Input:
-    return Input("toy:base", "weights", weights_content(folder), path=str(folder))
+    content = weights_content(folder) if folder.exists() else ""
+    return Input("toy:base", "weights", content, path=str(folder))
 
 
 def run(
-    stage: Sft, store: Store, text: Artifact, name: str, weights: Path = BASE, on_event: Any = None
+    stage: Sft,
+    store: Store,
+    text: Artifact,
+    name: str,
+    weights: Path = BASE,
+    on_event: Any = None,
+    more: dict[str, list[Input]] | None = None,
+    verifiers: dict[str, AnyVerifier] | None = None,
 ) -> Artifact:
     """The artifact of a stage, made in a child under a request of that name."""
     ends = {
         "input": [Input("traces", text.type, text.content, artifact=text.path.name)],
         "model": [model(weights)],
+        **(more or {}),
     }
     with store.building("sft", digest(name), print) as out:
         ticket = launch.Ticket.of(
-            stage, ends, seed=3, shards=3, workers=1, verifiers={}, store=store.root, work=out.path
+            stage,
+            ends,
+            seed=3,
+            shards=3,
+            workers=1,
+            verifiers=verifiers or {},
+            store=store.root,
+            work=out.path,
         )
         launch.run_child(ticket, out, on_event or (lambda event: None))
         return store.seal(out, Manifest(stage.name, "sft", "weights", digest(name), ""))
@@ -205,10 +225,137 @@ def test_a_training_that_ended_unsealed_ends_the_same_again(
         assert out.summary == made[0].manifest.summary
 
 
-def test_a_loss_that_is_no_number_stops_it(store: Store, traces: Artifact) -> None:
-    wild = student(learning_rate=1e30, trainer={"max_grad_norm": 1e30})
-    with pytest.raises(StageError, match=r"student: loss is not a number at step \d+; lower learning_rate"):
+def test_a_loss_that_is_no_number_stops_it_and_leaves_a_good_checkpoint(
+    store: Store, traces: Artifact
+) -> None:
+    jump = {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 1, "max_grad_norm": 1e30}
+    wild = student(learning_rate=1e30, save_steps=1, trainer={"optim": "sgd", **jump})
+    with pytest.raises(
+        StageError, match=r"student: (loss|grad_norm) is not a number at step \d+; lower learning_rate"
+    ) as caught:
         run(wild, store, traces, "wild")
+    [kept] = re.findall(r"model: (\S+)$", str(caught.value))
+    assert f"{kept} is the last good checkpoint; a changed recipe begins anew" in str(caught.value)
+    tame = run(student(epochs=1), store, traces, "tame", weights=Path(kept))
+    assert all(math.isfinite(loss) for loss in curves(tame)["loss"])
+
+
+def test_checkpoints_of_another_recipe_are_put_aside_with_a_line(
+    store: Store, traces: Artifact, made: tuple[Artifact, list[Event]]
+) -> None:
+    killer = once(12, lambda: os.kill(child(), signal.SIGKILL))
+    with pytest.raises(EngineError, match="killed by SIGKILL"):
+        run(student(learning_rate=1e-4), store, traces, "moved", on_event=killer)
+    told: list[Event] = []
+    again = run(student(), store, traces, "moved", on_event=told.append)
+    [warning] = [
+        event["text"] for event in told if event["event"] == "warning" and "another" in event["text"]
+    ]
+    assert "2 checkpoints of another recipe were put aside" in warning
+    assert again.content == made[0].content
+
+
+LORA = {"rank": 4, "alpha": 8}
+
+
+def test_lora_leaves_a_whole_model_that_serves(store: Store, traces: Artifact) -> None:
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    artifact = run(student(lora=LORA, epochs=1), store, traces, "lora")
+    folder = artifact.path / "model"
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".jinja", ".safetensors"}
+    assert not (folder / "adapter_config.json").exists()
+    AutoModelForCausalLM.from_pretrained(folder)
+    before, after = (load_file(path / "model.safetensors") for path in (BASE, folder))
+    changed = {name for name in before if not before[name].equal(after[name])}
+    assert before.keys() == after.keys()
+    assert changed == {name for name in before if name.endswith("_proj.weight")}
+    assert artifact.manifest.summary["serve"]["command"] == "vllm serve MODEL --reasoning-parser deepseek_r1"
+
+
+def test_lora_that_was_killed_ends_bit_for_bit_the_same(store: Store, traces: Artifact) -> None:
+    stage = student(lora={**LORA, "dropout": 0.1}, epochs=2)
+    whole = run(stage, store, traces, "lora-whole")
+    with pytest.raises(EngineError, match="killed by SIGKILL"):
+        run(stage, store, traces, "lora-cut", on_event=once(12, lambda: os.kill(child(), signal.SIGKILL)))
+    assert run(stage, store, traces, "lora-cut").content == whole.content
+
+
+def test_an_adapter_that_is_not_merged_stands_on_its_base(store: Store, traces: Artifact) -> None:
+    from transformers import AutoModelForCausalLM
+
+    artifact = run(student(lora={**LORA, "merge": False}, epochs=1), store, traces, "adapter")
+    folder = artifact.path / "model"
+    assert {"adapter_config.json", "adapter_model.safetensors", "config.json"} <= {
+        p.name for p in folder.iterdir()
+    }
+    AutoModelForCausalLM.from_pretrained(folder)
+    assert artifact.manifest.summary["serve"]["command"].startswith(
+        "vllm serve toy:base --enable-lora --max-lora-rank 8 --lora-modules student=MODEL"
+    )
+
+
+def test_other_positions_are_trained_with_and_saved(store: Store, traces: Artifact) -> None:
+    rope = {"theta": 300000, "max_position_embeddings": 1024}
+    folder = run(student(rope=rope, epochs=1), store, traces, "rope").path / "model"
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    assert config["rope_parameters"] == {"rope_theta": 300000, "rope_type": "default"}
+    assert config["max_position_embeddings"] == 1024
+
+
+def test_quantization_without_a_gpu_is_refused_before_anything_is_loaded(
+    store: Store, traces: Artifact, tmp_path: Path
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(MissingError, match="student: quantization: 4bit needs a GPU"):
+        run(student(lora=LORA, quantization="4bit"), store, traces, "quantized", tmp_path / "nowhere")
+
+
+def test_a_base_and_a_template_with_different_ends_are_refused_with_the_fix(
+    store: Store, traces: Artifact, tmp_path: Path
+) -> None:
+    template = (BASE / "chat_template.jinja").read_text("utf-8").replace(" <|end|>", " <|user|>")
+    folder = with_template(tmp_path / "ends", template)
+    found = r"its template ends an answer with <\|user\|>; write trainer: \{eos_token: '<\|user\|>'\}"
+    with pytest.raises(StageError, match=found):
+        run(student(), store, traces, "ends", folder)
+    mended = run(student(trainer={"eos_token": "<|user|>"}, epochs=1), store, traces, "mended", folder)
+    ends = json.loads((mended.path / "model" / "generation_config.json").read_text("utf-8"))["eos_token_id"]
+    assert len(ends) == 2  # the old one and the new one both end an answer
+    assert mended.manifest.summary["serve"]["stops"] == ["<|user|>", "<|end|>"]
+
+
+@pytest.fixture(scope="module")
+def heldout(store: Store) -> tuple[Artifact, Artifact]:
+    """Held-out problems, and their worked chains."""
+    corpus, rng = Corpus(guesses=0.0, english=1.0, switching=0.0, slips=0.0), random.Random(2)
+    problems = generate(16, 1, "heldout")
+    with store.building("problems", digest("heldout"), print) as out:
+        write_shards(Job(store, out, {}, shards=3), [to_row(each) for each in problems], problem_schema())
+        asked = store.seal(out, Manifest("heldout", "problems", "problems", digest("heldout"), ""))
+    return asked, sealed(store, [worked(each, corpus.complete(each.prompt, rng)) for each in problems])
+
+
+def test_what_is_measured_on_the_way_changes_no_weight(
+    store: Store, traces: Artifact, made: tuple[Artifact, list[Event]], heldout: tuple[Artifact, Artifact]
+) -> None:
+    watched = student(evaluate={"problems": "heldout", "every": 10, "n": 2, "limit": 8}, heldout="worked")
+    more = {
+        name: [Input(name, each.type, each.content, artifact=each.path.name)]
+        for name, each in zip(("evaluate", "heldout"), heldout, strict=True)
+    }
+    artifact = run(watched, store, traces, "watched", more=more, verifiers={"chain": Exact()})
+    lines = [json.loads(line) for line in (artifact.path / "eval.jsonl").read_text("utf-8").splitlines()]
+    assert [line["step"] for line in lines] == [0, 10, 20, 30, 40]
+    assert lines[-1]["loss"] < lines[0]["loss"]  # held-out loss
+    assert all(0 <= line["pass@1"] <= 1 and line["samples"] == 16 for line in lines)
+    assert artifact.manifest.summary["evaluation"] == {"first": lines[0], "last": lines[-1]}
+    model_of = {k: v for k, v in artifact.manifest.files.items() if k.startswith("model/")}
+    assert model_of == {k: v for k, v in made[0].manifest.files.items() if k.startswith("model/")}
 
 
 def test_checkpointing_activations_changes_no_bit(
@@ -269,7 +416,7 @@ def test_the_order_of_training_does_not_depend_on_shards(
     job = Job(
         store, Writer(tmp_path / "out"), {"input": [Input("traces", "traces", "", artifact=traces.path.name)]}
     )
-    ids = [each.id for each in student().examples(job, tokenizer).kept]
+    ids = [each.id for each in student().examples(job, Model("toy:base", str(BASE), ""), tokenizer).kept]
     assert ids == sorted(ids)
 
 

@@ -6,12 +6,14 @@ probes let the model write is kept beside it. Every number has its interval over
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from distillkit.artifact import Manifest, Model, Row
 from distillkit.sampling import Sampling, draw
+from distillkit.sampling.resume import require_continuing
 from distillkit.scoring import (
     Judged,
     Scoring,
@@ -79,6 +81,10 @@ class Probe(Stage, Sampling, Scoring):
         if "collapse" in self.probes and self.n < 2:
             raise ValueError("n: collapse compares the samples of a problem; write n: 2 or more")
         return self
+
+    def check(self, recipe_folder: Path) -> None:
+        if RESUMING.intersection(self.probes):
+            require_continuing(self)
 
     def limited(self, rows: int) -> Self:
         return self.model_copy(update={"limit": min(self.limit or rows, rows)})
@@ -169,7 +175,7 @@ class Book:
         count_judged(job.out, self.judged)
 
 
-def _curves(folder: Any) -> dict[str, list[float | None]] | None:
+def _curves(folder: Path) -> dict[str, list[float | None]] | None:
     file = folder / "curves.json"
     if not file.exists():
         return None

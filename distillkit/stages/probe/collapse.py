@@ -2,7 +2,7 @@
 
 A strategy is the reasoning with its numbers masked; texts that share most of their word n-grams are one. The
 chance that two samples differ does not depend on how many were drawn, so groups of any size compare.
-Source: mode collapse under RL, arXiv:2504.13837, section 4; the index is Simpson's (1949).
+The index is Simpson's (1949, "Measurement of diversity").
 """
 
 import re

@@ -2,7 +2,7 @@
 
 An answer that stands before any reasoning did not come from it.
 
-Source: Lanham et al. 2023, arXiv:2307.13702, section 2.3 ("early answering").
+Source: Lanham et al. 2023, arXiv:2307.13702 ("early answering").
 """
 
 from typing import Any

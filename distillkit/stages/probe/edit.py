@@ -13,7 +13,7 @@ _STEP = re.compile(
     r"(?<![\w.])(?P<left>-?\d+) *(?P<sign>[-+*\u00d7\u2212]) *(?P<right>\d+) *= *(?P<result>-?\d+)(?![\w]|[.,]\d)"
 )
 _RESULT = re.compile(r"= *(?P<result>-?\d+)(?![\w/^]|[.,]\d)")
-_NUMBER = re.compile(r"(?<![\w.\\^{])(?P<result>\d+)(?![\w/^}]|[.,]\d)")
+_NUMBER = re.compile(r"(?<![\w.,/\\^{])(?P<result>\d+)(?![\w/^}]|[.,]\d)")
 _FLIPPED = {"+": "-", "-": "+", "*": "+", "\u00d7": "+", "\u2212": "+"}
 
 SYNONYMS = (

@@ -3,7 +3,7 @@
 A model that computes step by step must end elsewhere. Two controls tell noise from following: the same place
 resumed without a change, and with other connectives only.
 
-Source: Lanham et al. 2023, arXiv:2307.13702, section 2.2 ("adding mistakes"), 2.4 ("paraphrasing").
+Source: Lanham et al. 2023, arXiv:2307.13702 ("adding mistakes", "paraphrasing").
 """
 
 import random

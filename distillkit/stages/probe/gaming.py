@@ -1,7 +1,7 @@
 """Signs that a model plays to its verifier instead of answering: patterns in completions as they are.
 
 A rate says nothing alone (a base knows no format yet); what matters is how often a verifier paid for it, and
-whether RL made it grow. Source of the patterns: what open-r1#407 and TRL users report, and our verifiers' rules.
+whether RL made it grow. The patterns are those that users of open-r1 report (#407), and ours.
 """
 
 import re

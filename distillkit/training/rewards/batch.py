@@ -25,14 +25,14 @@ Scores = list[float | None]
 
 COLUMNS = ("id", "reference", "domain", "source", "language")
 
-BAND = "band"
-"""Further column: the base's pass-rate band in the screening (stats.BANDS), None where it is not known."""
+RATE = "rate"
+"""Further column: the base's pass rate in the screening, None where it is not known."""
 
 
-def dataset_row(problem: Problem, band: str | None = None) -> dict[str, Any]:
+def dataset_row(problem: Problem, rate: float | None = None) -> dict[str, Any]:
     """A row of the dataset for GRPOTrainer: `prompt`, and the columns that the rewards read."""
     row = to_row(problem)
-    return {"prompt": row["messages"], **{name: row[name] for name in COLUMNS}, BAND: band}
+    return {"prompt": row["messages"], **{name: row[name] for name in COLUMNS}, RATE: rate}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class Batch:
 
     traces: list[Trace]
     token_ids: Sequence[Sequence[int]]
-    bands: Sequence[str | None]
+    rates: Sequence[float | None]
+    """The base's pass rate on the problem of each, where it was screened."""
     circumstance: Circumstance
     step: int
     """The step that they are for, from 1."""
@@ -119,8 +120,10 @@ class Batch:
 def accuracy(traces: Sequence[Trace], verifiers: Mapping[str, Verifier]) -> Scores:
     """The verdicts' scores; None where the verifier could not judge, or the domain has none."""
     scores: Scores = [None] * len(traces)
-    for domain, verifier in verifiers.items():
+    for domain in {trace.domain for trace in traces} & set(verifiers):
         rows = [row for row, trace in enumerate(traces) if trace.domain == domain]
-        for row, verdict in zip(rows, verifier.grade_all([traces[row] for row in rows]), strict=True):
+        for row, verdict in zip(
+            rows, verifiers[domain].grade_all([traces[row] for row in rows]), strict=True
+        ):
             scores[row] = verdict.score
     return scores

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from distillkit.measures.reflection import Reflection
+from distillkit.stats import band
 from distillkit.text import final_answer
 from distillkit.trace import Trace
 from distillkit.training.rewards.batch import Batch, Scores
@@ -79,6 +80,7 @@ def of_verdicts(batch: Batch, rows: Sequence[int], verdicts: Scores) -> dict[str
         name = "right_length" if score == 1.0 else "wrong_length"
         tokens = len(batch.token_ids[row])
         lengths[name].append(tokens)
-        if batch.bands[row] is not None:
-            lengths[f"{name}_{batch.bands[row]}"].append(tokens)
+        rate = batch.rates[row]
+        if rate is not None:
+            lengths[f"{name}_{band(rate)}"].append(tokens)
     return found | {name: fmean(values) for name, values in lengths.items()}

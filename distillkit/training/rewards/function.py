@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distillkit.training.rewards.base import Reward
-from distillkit.training.rewards.batch import BAND, COLUMNS, Batch, Circumstance, Scores
+from distillkit.training.rewards.batch import COLUMNS, RATE, Batch, Circumstance, Scores
 from distillkit.training.rewards.description import of_texts
 
 
@@ -33,9 +33,9 @@ class Rollouts:
             texts = [completion[0]["content"] for completion in completions]
             traces = list(map(self.circumstance.trace, prompts, texts, completion_ids, rows))
             step = trainer_state.global_step + 1 if trainer_state is not None else 0
-            bands = columns.get(BAND) or [None] * len(traces)
+            rates = columns.get(RATE) or [None] * len(traces)
             self._seen = completions
-            self._batch = Batch(traces, completion_ids, bands, self.circumstance, step, log_metric)
+            self._batch = Batch(traces, completion_ids, rates, self.circumstance, step, log_metric)
             for name, value in of_texts(self._batch).items():
                 log_metric(name, value)
         return self._batch

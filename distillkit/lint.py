@@ -1,0 +1,105 @@
+"""What a recipe may do but would hardly mean, one line each: numbers that it pays for and cannot trust.
+
+Facts behind each line: docs/evaluation.md. Nothing here refuses anything; `check` prints it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from distillkit import benchmarks
+from distillkit.errors import RecipeError
+from distillkit.recipe import Recipe
+from distillkit.stages.evaluate import Evaluate
+from distillkit.stages.grpo import Grpo
+from distillkit.verifiers.base import Verifier
+from distillkit.verifiers.composite import Composite
+from distillkit.wiring import Step, benchmark_names
+
+EVALUATIONS = 10
+"""Fewer points than this make no curve: a collapse, or the step to keep, lies between two of them."""
+COST_SHARE = 0.10
+"""An evaluation that takes more of a run's cost is larger than what it decides."""
+
+
+def lints(recipe: Recipe, steps: Sequence[Step]) -> list[str]:
+    """Every line that a recipe earns, in its order."""
+    found = []
+    for step in steps:
+        if isinstance(step.stage, Evaluate):
+            found += [*_greedy_votes(step.stage), *_low_caps(step.stage, recipe)]
+        if isinstance(step.stage, Grpo):
+            found += _few_evaluations(step.stage)
+    return found
+
+
+def _greedy_votes(stage: Evaluate) -> Iterator[str]:
+    for name in [*stage.benchmarks, ""]:
+        temperature, n = stage.temperature_at(name), stage.samples(name)
+        if temperature == 0 and n > 1 and (name or not stage.benchmarks or stage.problems is not None):
+            on = f" on {name}" if name else ""
+            yield (
+                f"stages.{stage.name}: temperature 0 gives {n} equal samples{on}, so pass@k and cons@k tell nothing; "
+                "write n: 1, or a temperature above 0 (R1: 0.6)"
+            )
+
+
+def _low_caps(stage: Evaluate, recipe: Recipe) -> Iterator[str]:
+    trained = {each.name: each for each in recipe.stages if isinstance(each, Grpo)}
+    cap = stage.parameters.max_tokens
+    for name in stage.models:
+        if name in trained and cap < trained[name].max_completion_length:
+            yield (
+                f"stages.{stage.name}: max_tokens {cap:,} is below the {trained[name].max_completion_length:,} that "
+                f"{name} was trained with, so its longer answers count as wrong; raise it"
+            )
+
+
+def _few_evaluations(stage: Grpo) -> Iterator[str]:
+    if stage.evaluate is None:
+        return
+    points = stage.steps // stage.evaluate.every + 1 + (stage.steps % stage.evaluate.every > 0)
+    if points < EVALUATIONS:
+        every = max(1, stage.steps // EVALUATIONS)
+        yield (
+            f"stages.{stage.name}.evaluate: every {stage.evaluate.every} of {stage.steps} steps makes {points} points, "
+            f"fewer than {EVALUATIONS}: a collapse lies between two of them; write every: {every}"
+        )
+
+
+def cost_lint(gpu_hours: dict[str, tuple[str, float]]) -> list[str]:
+    """Evaluation above its share of a recipe's cost; stage -> (kind, GPU-hours) of those that hold a model."""
+    whole = sum(hours for _, hours in gpu_hours.values())
+    trains = any(kind in ("sft", "grpo", "distill", "reward_model") for kind, _ in gpu_hours.values())
+    spent = {name: hours for name, (kind, hours) in gpu_hours.items() if kind == "evaluate"}
+    if not trains or not whole or sum(spent.values()) <= COST_SHARE * whole:
+        return []
+    share = sum(spent.values()) / whole
+    return [
+        f"evaluation ({', '.join(spent)}) takes {share:.0%} of the GPU-hours, more than {COST_SHARE:.0%}; "
+        "fewer samples (n) or problems (limit) would do"
+    ]
+
+
+def require_one_judge(step: Step, stages: Sequence[str], verifiers: Mapping[str, Verifier]) -> None:
+    """Raises RecipeError where a built-in benchmark is judged in another way than the recipe judges its domain."""
+    stage = step.stage
+    if not isinstance(stage, Evaluate):
+        return
+    for name in benchmark_names(step, stages):
+        declared, domain = benchmarks.named(name), benchmarks.named(name).domain
+        if stage.use(name).verifier is not None or domain not in verifiers:
+            continue
+        kinds = _kinds(verifiers[domain])
+        if declared.verifier.kind not in kinds:
+            raise RecipeError(
+                f"benchmarks.{name}: is judged by {declared.verifier.kind}, but verifiers.{domain} of the recipe is "
+                f"{verifiers[domain].kind}: gate, reward and metric would drift apart; write "
+                f"{name}: {{verifier: ...}}, or give the recipe's problems another domain"
+            )
+
+
+def _kinds(verifier: Verifier) -> set[str]:
+    """Kinds of a verifier and of all that it is made of."""
+    found = {verifier.kind}
+    for part in verifier.parts if isinstance(verifier, Composite) else []:
+        found |= _kinds(part)
+    return found
