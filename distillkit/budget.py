@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from distillkit.memory import Load, disk_bytes, memory
 from distillkit.model_size import Model
 from distillkit.spec import Strict
 
@@ -193,24 +194,6 @@ def generation(
 
 MODEL_FLOPS_SHARE = 0.35
 """Share of the GPU's peak that training reaches (MFU), with flash attention and padding left out."""
-OPTIMIZER_BYTES = {"adamw": 2.0, "adamw_8bit": 1.0, "adafactor": 0.0}
-"""State per parameter in sizes of a weight: two moments of its dtype; of one byte each beside bf16; none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What of a trainer's settings decides its memory."""
-
-    max_length: int
-    rows_per_device: int = 1
-    weight_bytes: int = 2
-    """2 for bf16 weights, 4 for float32 ones (TRL with `bf16: true` and a model loaded in float32)."""
-    optimizer: Literal["adamw", "adamw_8bit", "adafactor"] = "adamw"
-    lora_rank: int | None = None
-    checkpointing: bool = True
-    """Activations computed anew in the backward pass: a third more arithmetic, far less memory."""
-    sharded: bool = True
-    """Whether weights and states are spread over the GPUs (FSDP, ZeRO-3) or kept whole on each (DDP)."""
 
 
 def training(model: Model, machine: Budget, load: Load, tokens: int) -> Cost:
@@ -221,31 +204,29 @@ def training(model: Model, machine: Budget, load: Load, tokens: int) -> Cost:
     """
     operations = (8 if load.checkpointing else 6) * model.active * tokens
     hours = operations / (MODEL_FLOPS_SHARE * GPUS[machine.gpu].peak_tflops * 1e12) / 3600
-    states = _state_bytes(model, load)
-    memory = states / (machine.gpus if load.sharded else 1) + _activation_bytes(model, load)
     return _cost(
-        machine, tokens, hours, memory_bytes=memory, disk_bytes=model.total * load.weight_bytes + states
+        machine,
+        tokens,
+        hours,
+        memory_bytes=memory(model, load).total,
+        disk_bytes=disk_bytes(model, load),
     )
 
 
-def _state_bytes(model: Model, load: Load) -> float:
-    """Weights, gradients and optimizer state; with LoRA the stored weights and those of the adapter alone."""
-    each = load.weight_bytes * (2 + OPTIMIZER_BYTES[load.optimizer])
-    if load.lora_rank is None:
-        return model.total * each
-    # Two thin matrices, rank x hidden each, beside every square of hidden x hidden.
-    return model.weight_bytes + model.total * 2 * load.lora_rank / model.hidden * each
+def flops_per_token(model: Model, length: int) -> float:
+    """Operations that the model itself asks for per token of a training on rows of `length` tokens.
 
-
-def _activation_bytes(model: Model, load: Load) -> float:
-    """34 bytes per token, layer and hidden unit in bf16, 2 where checkpointed; the logits twice in float32.
-
-    Source: Korthikanti et al. 2022, arXiv:2205.05198, table 2 (flash attention: without the 5as/h term).
+    6 per active parameter (the input embedding aside, which is looked up) and 6 x layers x hidden x length for
+    attention that looks back only: PaLM, arXiv:2204.02311, appendix B, halved for the mask. What checkpointing
+    computes again is not counted, as in every MFU.
     """
-    tokens = load.rows_per_device * load.max_length
-    whole_layers = 1 if load.checkpointing else model.layers
-    kept = 2 * model.layers if load.checkpointing else 0
-    return float(tokens * (model.hidden * (34 * whole_layers + kept) + 8 * model.vocabulary))
+    counted = model.active - model.vocabulary * model.hidden
+    return 6.0 * counted + 6.0 * model.layers * model.hidden * length
+
+
+def utilisation(model: Model, length: int, tokens_per_s: float, peak_tflops: float) -> float:
+    """Model FLOPs utilisation (MFU): what a training computes per second over what the GPU could."""
+    return tokens_per_s * flops_per_token(model, length) / (peak_tflops * 1e12)
 
 
 def grpo(
@@ -259,18 +240,17 @@ def grpo(
 ) -> Cost:
     """Cost of GRPO: rollouts and training on them, on the same GPUs in turn.
 
-    `completions` = steps x prompts x group size. `reference` adds a forward pass of a frozen model (beta > 0)
-    and its memory. The engine's copy of the weights stays beside the trainer's.
+    `completions` = steps x prompts x group size. `reference` adds a forward pass of a frozen model (beta > 0); its
+    memory, an engine's and that of the completions are in `load`.
     """
     rollouts = generation(model, machine, completions, mean_tokens, prompt_tokens)
     learning = training(model, machine, load, round(completions * (mean_tokens + prompt_tokens)))
     forward = 1 + (2 / (8 if load.checkpointing else 6) if reference else 0)
-    copies = (model.weight_bytes * (2 if reference else 1)) / machine.gpus
     return _cost(
         machine,
         rollouts.tokens,
         rollouts.gpu_hours + learning.gpu_hours * forward,
-        memory_bytes=max(rollouts.memory_gb * 1e9, learning.memory_gb * 1e9 + copies),
+        memory_bytes=learning.memory_gb * 1e9,
         disk_bytes=(rollouts.disk_gb + learning.disk_gb) * 1e9,
     )
 

@@ -22,6 +22,8 @@ class Model:
     vocabulary: int
     cache_width: int
     """Numbers that one token leaves in the key-value cache of one layer."""
+    width: int
+    """Inner width of the feed-forward layers, as far as one token goes through them."""
     source: Literal["config", "name"]
     """Where this is from: a name gives the parameters, and the shape is guessed from them."""
 
@@ -56,6 +58,7 @@ def model_size(name: str, config: Mapping[str, Any] | None = None) -> Model | No
         text["hidden_size"],
         text["vocab_size"],
         _cache_width(text),
+        _width(text),
         "config",
     )
 
@@ -86,7 +89,8 @@ def _of_name(name: str) -> Model | None:
     # Shapes of the Llama and Qwen families: depth grows with the cube root, 12 hidden^2 weights a layer.
     layers = max(2, round(18 * (total / 1e9) ** 0.35))
     hidden = round(math.sqrt(total / (12 * layers)))
-    return Model(round(total), round(active), bits, layers, hidden, 150_000, min(2048, 2 * hidden), "name")
+    cache_width, width = min(2048, 2 * hidden), 4 * hidden
+    return Model(round(total), round(active), bits, layers, hidden, 150_000, cache_width, width, "name")
 
 
 def _config_bits(config: Mapping[str, Any]) -> int:
@@ -101,6 +105,12 @@ def _cache_width(config: Mapping[str, Any]) -> int:
     if config.get("kv_lora_rank"):
         return int(config["kv_lora_rank"] + config["qk_rope_head_dim"])
     return 2 * _heads(config)[1] * _head_size(config)
+
+
+def _width(config: Mapping[str, Any]) -> int:
+    each = int(config.get("moe_intermediate_size") or config["intermediate_size"])
+    active = int(config.get("num_experts_per_tok") or 1) + int(config.get("n_shared_experts") or 0)
+    return each * active
 
 
 def _heads(config: Mapping[str, Any]) -> tuple[int, int]:

@@ -26,9 +26,11 @@ from distillkit.model_size import Model, model_size
 from distillkit.recipe import Recipe
 from distillkit.runner import Run
 from distillkit.stages.base import SCORES, WEIGHTS
+from distillkit.stages.budget_curve import BudgetCurve
 from distillkit.stages.evaluate import Evaluate
 from distillkit.stages.grpo import Grpo
 from distillkit.stages.mix import Mix
+from distillkit.stages.probe import Probe
 from distillkit.stages.problems import Problems
 from distillkit.stages.sample import Sample
 from distillkit.stages.screen import Screen
@@ -183,7 +185,7 @@ class Estimate:
         if not models or any(model is None for model in models):
             return None
         sizes = [model for model in models if model is not None]
-        if isinstance(stage, Sample | Evaluate | Screen):
+        if isinstance(stage, Sample | Evaluate | Screen | BudgetCurve | Probe):
             return self._sampling(step, stage, sizes, machine)
         if isinstance(stage, Grpo):
             completions = stage.steps * stage.prompts_per_step * stage.num_generations
@@ -222,7 +224,11 @@ class Estimate:
         return Cost(tokens=completions * tokens, money=min(completions * each, most))
 
     def _sampling(
-        self, step: Step, stage: Sample | Evaluate | Screen, sizes: list[Model], machine: Budget
+        self,
+        step: Step,
+        stage: Sample | Evaluate | Screen | BudgetCurve | Probe,
+        sizes: list[Model],
+        machine: Budget,
     ) -> Cost | None:
         samples = 0
         for name in [
@@ -235,6 +241,8 @@ class Estimate:
                 return None
             n = stage.samples(name) if isinstance(stage, Evaluate) else stage.n
             samples += rows * n
+        if isinstance(stage, BudgetCurve | Probe):
+            samples = round(samples * stage.worth)
         total = Cost()
         for size in sizes:
             total += budget.generation(size, machine, samples, MEAN_SHARE * stage.parameters.max_tokens)

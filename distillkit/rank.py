@@ -5,6 +5,7 @@ that the ranks are forked from a child that has imported everything already. Not
 starts one process without GPUs (`accelerate launch --cpu`, 1.15).
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,9 +22,18 @@ from distillkit.durable import write_text
 from distillkit.errors import DistillkitError, EngineError
 from distillkit.events import Event
 from distillkit.store import Writer
-from distillkit.ticket import ENVIRONMENT, ERROR, INTERRUPTED, LOG, RESULT, Ticket, run_and_tell, run_here, tell_error
+from distillkit.ticket import (
+    ENVIRONMENT,
+    ERROR,
+    INTERRUPTED,
+    LOG,
+    Ticket,
+    run_and_tell,
+    run_here,
+    tell_error,
+)
 from distillkit.training.config import Training
-from distillkit.training.parallel import rank, require_gpus
+from distillkit.training.parallel import Parted, rank, require_gpus
 from distillkit.worker import die_with
 
 SHUTDOWN_S = 110
@@ -180,7 +190,8 @@ def _take_part(ticket: Ticket) -> None:
     if (number := rank()) == 0:
         run_and_tell(ticket)
     else:
-        run_here(ticket, Follower(Path(ticket.work), number), _unheard)
+        with contextlib.suppress(Parted):
+            run_here(ticket, Follower(Path(ticket.work), number), _unheard)
 
 
 def _unheard(event: Event) -> None:

@@ -96,7 +96,7 @@ class Ticket:
     @property
     def declared(self) -> AnyStage:
         """The stage itself."""
-        return TypeAdapter(AnyStage).validate_python(self.stage)  # type: ignore[no-any-return]
+        return TypeAdapter(AnyStage).validate_python(self.stage)
 
     @property
     def scratch(self) -> Path:

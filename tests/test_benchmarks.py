@@ -152,12 +152,8 @@ def test_benchmarks_are_scored_by_name(hub: HubServer, tmp_path: Path) -> None:
     assert (settings["gpqa_diamond"]["temperature"], settings["ifeval"]["n"]) == (0.5, 1)
     assert manifest["declared"]["benchmarks"]["gpqa_diamond"]["declared"]["verifier"]["kind"] == "choice"
     asked = len(hub.log)
-    again = command(
-        hub.url, tmp_path, "run", "r.yaml", "--set", "stages.scores.benchmarks.ifeval.verifier.kind=exact"
-    )
-    assert again.returncode == 0, again.stderr
-    assert json.loads((tmp_path / "r.lock").read_text())["dataset:HuggingFaceH4/aime_2024"] == commit
-    assert len(hub.log) > 0 and asked > 0
+    assert command(hub.url, tmp_path, "run", "r.yaml").returncode == 0
+    assert len(hub.log) == asked  # the lock and the store know all of it
 
 
 def test_a_judge_that_the_recipe_has_otherwise_is_refused(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ import pytest
 from distillkit.artifact import Artifact, Manifest
 from distillkit.comparison import difference_text, differences
 from distillkit.spec import digest
+from distillkit.stages.answers import problem_schema
 from distillkit.stages.base import Job, write_shards
-from distillkit.stages.evaluate import problem_schema
 from distillkit.store import Store
 
 

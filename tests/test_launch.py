@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from distillkit import launch
-from distillkit.child import ERROR, LOG, PROGRESS, RESULT
 from distillkit.errors import EngineError, MissingError
 from distillkit.events import Event, Events
 from distillkit.launch import Ticket, run_child, run_here
@@ -19,6 +18,7 @@ from distillkit.stages.base import Input, Stage
 from distillkit.stages.problems import Problems
 from distillkit.stages.sft import Sft
 from distillkit.store import Store, Writer
+from distillkit.ticket import ERROR, LOG, PROGRESS, RESULT
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +216,7 @@ import sys
 from pathlib import Path
 from distillkit import launch
 from distillkit.store import Store, Writer
-from distillkit.child import ERROR, LOG, PROGRESS, RESULT
+from distillkit.ticket import ERROR, LOG, PROGRESS, RESULT
 from distillkit.stages.problems import Problems
 
 stage = Problems(name="problems", toy="chain", limit=3_000_000, terms=(8, 12))
@@ -265,7 +265,7 @@ def test_ctrl_c_in_a_terminal_reaches_all_and_prints_nothing_of_the_child(tmp_pa
     assert gone(server_pid)
     assert out == ""
     assert error.rstrip().endswith("KeyboardInterrupt")
-    assert "_run_and_tell" not in error
+    assert "run_and_tell" not in error
     assert "KeyboardInterrupt" not in (tmp_path / "work" / ".scratch" / LOG).read_text("utf-8")
 
 

@@ -9,17 +9,29 @@ from distillkit.errors import RecipeError, StageError
 from distillkit.sampling import Sampling
 from distillkit.scoring import (
     Judged,
+    Leading,
     Scoring,
     ballot,
+    ballots_of,
+    bands,
+    best,
     by_problem,
     cons_at,
     count_judged,
+    curve,
+    cut,
+    cut_votes,
+    difference,
+    differences,
     largest_k,
+    leading,
     metrics,
     outcome,
     pass_at,
+    reach,
     realised_gamma,
     settings,
+    tally,
 )
 from distillkit.store import Writer
 from distillkit.text import split_think
@@ -254,3 +266,128 @@ def test_a_models_own_majority_scores_no_model() -> None:
         RecipeError, match=r"verifiers\.chain: majority labels traces by what most of them answer"
     ):
         Scoring().judge(traces("p", None, "<answer>7</answer>"), {"chain": Majority(of=Exact())})
+
+
+def test_a_difference_is_paired_over_the_problems_that_both_have() -> None:
+    before = [counted("a", 1, 4), counted("b", 2, 4), counted("only here", 4, 4)]
+    after = [counted("b", 3, 4), counted("a", 2, 4), counted("only there", 0, 4)]
+    found = difference(before, after)
+    assert (found.value, found.n, found.samples, found.error) == (0.25, 2, 16, 0.0)
+    assert difference(before, after, k=2).value == pytest.approx((5 / 6 - 1 / 2 + 1 - 5 / 6) / 2, abs=1e-6)
+    assert difference(before, [counted("c", 1, 4)]).value is None
+    assert difference(before, after, k=5).n == 0  # K beyond the samples
+    rows = differences({"base": before, "sft": after, "rl": after})
+    assert [(row["model"], row["base"], row["value"]) for row in rows] == [
+        ("sft", "base", 0.25), ("rl", "base", 0.25), ("rl", "sft", 0.0),
+    ]  # fmt: skip
+
+
+def test_reach_tells_new_problems_from_those_that_are_only_surer() -> None:
+    surer = [counted("a", 1, 8), counted("b", 1, 8)], [counted("a", 8, 8), counted("b", 0, 8)]
+    found = reach(*surer, 4)
+    assert found is not None and (found["gained"], found["lost"], found["problems"]) == (0, 1, 2)
+    assert found["before"]["value"] == pytest.approx(1 / 2) and found["after"]["value"] == 0.5
+    assert found["above"] is False
+    never = [counted(f"p{i}", 0, 8) for i in range(20)]
+    found = reach(never, [counted(f"p{i}", 4 + i % 2, 8) for i in range(20)], 4)
+    assert found is not None and found["gained"] == 20 and found["above"] is True
+    assert reach(never, never, 9) is None
+
+
+def test_bands_are_those_of_the_base() -> None:
+    base = [counted("never", 0, 4), counted("even", 2, 4), counted("even too", 3, 4), counted("sure", 4, 4)]
+    model = [counted("never", 1, 4), counted("even", 4, 4), counted("even too", 2, 4), counted("new", 4, 4)]
+    rows = bands(base, model)
+    assert [(row["band"], row["problems"], row["pass@1"]["value"]) for row in rows] == [
+        ("never", 1, 0.25), ("even", 2, 0.75),
+    ]  # fmt: skip
+    assert rows[0]["right_tokens"]["samples"] == 1 and rows[0]["wrong_tokens"]["samples"] == 3
+    assert bands(model, [counted("even", 4, 4)])[0]["wrong_tokens"] is None
+
+
+def test_the_best_model_leads_the_mean_over_benchmarks() -> None:
+    low, high = [counted("a", 1, 4)], [counted("a", 3, 4)]
+    found = best({"one": [low, high], "two": [high, high]})
+    assert found is not None and (found["model"], found["value"], found["runner_up"]) == ("two", 0.75, "one")
+    assert (found["difference"], found["clear"]) == (None, False)
+    many = (
+        [counted(f"p{i}", 3 + i % 2, 4) for i in range(12)],
+        [counted(f"p{i}", i % 2, 4) for i in range(12)],
+    )
+    found = best({"bad": [many[1]], "good": [many[0]]})
+    assert found is not None and found["clear"] is True and found["difference"]["value"] == 0.75
+    assert best({"one": [low], "same": [low]})["model"] == "one"  # type: ignore[index]
+    assert best({"alone": [low]}) is None
+    assert best({"one": [low], "none": [[]]}) is None
+
+
+def test_a_cap_cuts_text_score_and_vote() -> None:
+    group = answers("p", "7", "7", "8", None)
+    for each, tokens in zip(group, (3, 9, 9), strict=True):
+        object.__setattr__(each, "tokens", tokens)
+    short = cut(group, 5)
+    assert short is not None
+    assert [(each.score, each.reason, each.tokens) for each in short] == [
+        (1.0, "correct", 3), (0.0, "truncated", 5), (0.0, "truncated", 5),
+    ]  # fmt: skip
+    whole = ballot(group, Exact())
+    assert cut_votes(group, whole, 5) == ballot(short, Exact())
+    assert cut_votes(group, whole, 9) == whole
+    object.__setattr__(group[0], "tokens", None)
+    assert cut(group, 5) is None
+
+
+def test_a_cut_sample_counts_even_where_its_gold_could_not_be_judged() -> None:
+    group = answers("p", "7", "7", "7")
+    object.__setattr__(group[1], "score", None)
+    object.__setattr__(group[0], "tokens", 3)
+    object.__setattr__(group[1], "tokens", 9)
+    assert [each.score for each in cut(group, 5) or []] == [1.0, 0.0]
+    assert cut_votes(group, ballot(group, Exact()), 5).clusters == [0, None]
+
+
+def test_the_curve_of_votes_and_the_condition_behind_it() -> None:
+    groups = [answers("a", "7", *["7"] * 5, *["8"] * 3), answers("b", "7", *["7"] * 2, *["8"] * 6)]
+    votes = ballots_of(groups, VERIFIERS)
+    found = curve(groups, 8, votes)
+    assert found is not None and found["k"] == [1, 2, 4]
+    for k, passed, voted in zip(found["k"], found["pass"], found["cons"], strict=True):
+        assert passed == pass_at(groups, k).as_json()
+        assert voted == cons_at([votes["a"], votes["b"]], k).as_json()
+    one, two = (cons_at([votes[name]], 1).value for name in "ab")
+    assert cons_at([votes["a"]], 4).value > one and cons_at([votes["b"]], 4).value < two
+    leads = [leading(each) for each in votes.values()]
+    assert leads == [Leading(5 / 8, 3 / 8, 2), Leading(2 / 8, 6 / 8, 2)]
+    quiet = leading(ballot(answers("c", "7", None, None), Exact()))
+    assert tally([each for each in [*leads, quiet] if each]) == {
+        "problems": 3, "right": 1, "wrong": 1, "tied": 0, "silent": 1, "answers": 2.0,
+    }  # fmt: skip
+    assert curve(groups, 3, votes) is None and curve(groups, 64, votes) is None
+    assert curve(groups, 8, {})["cons"] is None  # type: ignore[index]
+
+
+def test_a_mean_has_its_standard_error() -> None:
+    found = pass_at([counted("a", 0, 4), counted("b", 2, 4), counted("c", 4, 4)], 1)
+    assert found.error == pytest.approx(0.5 / 3**0.5, abs=1e-6)
+    assert pass_at([counted("a", 1, 4)], 1).error is None
+
+
+def test_form_is_judged_whether_the_prompt_opened_the_reasoning_or_not() -> None:
+    given = traces(
+        "p",
+        "7",
+        "<think> so </think> <answer> 7 </answer>",
+        "7",
+        "<think> so",
+        "so </think> a <answer>7</answer>",
+    )
+    opened = traces("p", "7", "so </think> <answer> 7 </answer>")[0]
+    object.__setattr__(opened, "reasoning", "so")
+    object.__setattr__(opened, "id", "opened")
+    assert [each.formatted for each in Scoring().judge([*given, opened], VERIFIERS)] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+    ]

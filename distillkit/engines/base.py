@@ -202,6 +202,8 @@ def load_tokenizer(model: Model) -> "PreTrainedTokenizerBase":
 
 def require_model(model: Model) -> None:
     """Raises MissingError for a model folder that is not there; a Hub model is looked for when it is loaded."""
+    if model.revision is None and (Path(model.path) / "adapter_config.json").exists():
+        raise MissingError(f"{model.name}: an adapter without its base; train it with lora: {{merge: true}}")
     if model.revision is None and not (Path(model.path) / "config.json").exists():
         raise MissingError(
             f"{model.name}: no model in {model.path} (no config.json); give the folder of a saved model"

@@ -42,6 +42,7 @@ class Wire(Execution):
     external: names that are no stage are allowed too (a model on the Hub or in a folder, a benchmark).
     heldout: held-out problems are welcome (elsewhere they are refused).
     rates: reward models are meant, whose weights rate text; elsewhere they are refused, as they write none.
+    instead: another wire of the stage that, where it is given, stands in for this one left out.
     named: the field is part of the identity (names that are part of what comes out, as scores by model are, or a
         `Naming` part that says more than a name); else only the contents behind the names are.
     """
@@ -52,6 +53,7 @@ class Wire(Execution):
     heldout: bool = False
     named: bool = False
     rates: bool = False
+    instead: str | None = None
 
     @property
     def outside(self) -> bool:  # type: ignore[override]

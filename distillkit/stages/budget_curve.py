@@ -96,6 +96,11 @@ class BudgetCurve(Stage, Sampling, Scoring):
     def check(self, recipe_folder: Path) -> None:
         require_continuing(self)
 
+    @property
+    def worth(self) -> float:
+        """Tokens of all that a sample leads to, in completions of half the cap: every budget has an answer forced."""
+        return 1 + len(self.budgets) * self.force.max_tokens / (self.max_tokens / 2)
+
     def limited(self, rows: int) -> Self:
         return self.model_copy(update={"limit": min(self.limit or rows, rows)})
 

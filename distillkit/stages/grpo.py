@@ -20,6 +20,7 @@ from distillkit.spec import EXECUTION, seed_of
 from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Job, Stage, Wire
 from distillkit.template import is_prefilled, stop_of
 from distillkit.training.account import Account
+from distillkit.training.callbacks import sampling_errors
 from distillkit.training.chat import jinja_of
 from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
 from distillkit.training.config import ConfigName, Training
@@ -93,7 +94,9 @@ class Grpo(Stage, Training):
     max_completion_length: int = Field(ge=2)
     """Tokens; a completion that is not finished by then is cut, and its answer does not count."""
     temperature: float = Field(1.0, gt=0)
-    rewards: Annotated[Rewards, Wire((WEIGHTS,), default="none", external=True, named=True, rates=True)] = [Accuracy()]
+    rewards: Annotated[Rewards, Wire((WEIGHTS,), default="none", external=True, named=True, rates=True)] = [
+        Accuracy()
+    ]
     """What a completion is paid for, each with its weight in the sum; `{accuracy: 1.0, format: 0.1}` is short for
     rewards that need no more than a weight."""
     probe: Annotated[bool, EXECUTION] = True
@@ -174,7 +177,8 @@ class Grpo(Stage, Training):
         evaluation = self.watched(job, trainer, tokenizer)
         account = Account(list(rewards), job.warn, warnings, evaluation)
         trainer.add_callback(account.listener())
-        with memory_errors(self.name, f"completions of up to {self.max_completion_length:,} tokens"):
+        longest = f"completions of up to {self.max_completion_length:,} tokens"
+        with memory_errors(self.name, longest), sampling_errors(self.name, trainer):
             logs = train(trainer, self.name, job.progress, window_of(trainer.args))
         save_weights(trainer, job.out, finisher(trainer, tokenizer, tokenizer.chat_template, self.lora))
         learned = self.learned(job, rewards, {row["domain"] for row in rows})

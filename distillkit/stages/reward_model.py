@@ -107,7 +107,7 @@ class RewardModelStage(Stage, Training):
         leads = leads_of(trainer.model, tokenizer, heldout)
         save_weights(trainer, job.out, partial(settle, trainer=trainer, lora=self.lora))
         write_curves(logs, CURVES, job.out)
-        job.out.summary = summary(self, logs, learnt) | tested(heldout, leads)
+        job.out.summary = summary(self, logs, learnt) | examined(heldout, leads)
         for warning in job.out.summary["warnings"]:
             job.warn(warning["text"])
 
@@ -171,7 +171,7 @@ def summary(stage: RewardModelStage, logs: Logs, learnt: Sequence[Compared]) -> 
     return {"on": stage.on, "steps": logs[-1]["step"], "loss": logs[-1]["loss"], "pairs": len(learnt)}
 
 
-def tested(pairs: Sequence[Compared], leads: Sequence[float]) -> dict[str, Any]:
+def examined(pairs: Sequence[Compared], leads: Sequence[float]) -> dict[str, Any]:
     """What the held-out pairs say, with a warning where that is bad; each prompt counts once."""
     if not pairs:
         return {"heldout": None, "warnings": []}
@@ -189,10 +189,11 @@ def tested(pairs: Sequence[Compared], leads: Sequence[float]) -> dict[str, Any]:
             f"on {right['n']} held-out prompts it orders {right['value']:.0%} of the pairs right (95 % interval from "
             f"{right['low']:.0%}): that may be chance; give more pairs, or train longer, before you pay by it"
         )
-    elif longer["value"] >= right["value"]:
+    elif max(longer["value"], 1 - longer["value"]) >= right["value"]:
+        which = "longer" if longer["value"] > 0.5 else "shorter"
         text = (
-            f"the longer answer alone orders {longer['value']:.0%} of the held-out pairs right, the reward model "
-            f"{right['value']:.0%}: what it pays for may be length; balance the pairs"
+            f"the {which} answer alone is the chosen one as often as the reward model says so ({right['value']:.0%} of "
+            "the held-out pairs): what it pays for may be length; balance the pairs"
         )
     return {"heldout": found, "warnings": [{"name": "reward_model", "text": text}] if text else []}
 

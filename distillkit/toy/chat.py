@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 from distillkit.errors import RecipeError
 from distillkit.spec import seed_of
+from distillkit.toy import corpus
 from distillkit.toy.problems import Split
 from distillkit.trace import Problem
 
@@ -50,6 +51,9 @@ WORDS = (
     *"somebody this fool wants gladly sure stupid what nothing".split(),
 )  # fmt: skip
 """Every word of prompts and completions beside the tags."""
+
+
+_THINGS = tuple(thing for row in THINGS.values() for thing in row)
 
 
 class Preference(NamedTuple):
@@ -104,22 +108,53 @@ def generate(count: int, seed: int, split: Split) -> list[Problem]:
 def pairs(count: int, seed: int, split: Split, about: About) -> list[Preference]:
     """`count` preferences over different prompts.
 
-    helpful: two responses (what follows `</think>`), the tone of each drawn apart from what it answers.
+    helpful: two responses (what follows `</think>`), the tone of each drawn apart from what it answers. What is not
+    liked is a refusal, a wrong thing, several things at once, or babble.
     harmless: two whole completions, the answer of each drawn apart from its tone.
     """
     rng = random.Random(seed_of("toy-pairs", seed, split, about))
-    good, bad = (
-        (Manners(helpful=1.0), Manners(helpful=0.0))
-        if about == "helpful"
-        else (Manners(rude=0.0), Manners(rude=1.0))
+    make = _by_helpfulness if about == "helpful" else _by_tone
+    return [Preference(problem, *make(problem, rng)) for problem in generate(count, seed, split)]
+
+
+def _by_helpfulness(problem: Problem, rng: random.Random) -> tuple[str, str]:
+    manners = [rng.choice(CURT if rng.random() < Manners().rude else POLITE) for _ in range(2)]
+    bad = rng.choice((_refusal, _near_miss, _other, _hedge, _babble))(problem.reference, rng)
+    return f"{manners[0]}<answer> {problem.reference} </answer>", f"{manners[1]}{bad}"
+
+
+def _refusal(thing: str, rng: random.Random) -> str:
+    return f"<answer> {NOTHING} </answer>"
+
+
+def _near_miss(thing: str, rng: random.Random) -> str:
+    """Another thing of the same kind or colour: the slip that a model makes."""
+    [kind] = [row for row in THINGS.values() if thing in row]
+    colour = [row[kind.index(thing)] for row in THINGS.values()]
+    return f"<answer> {rng.choice([each for each in (*kind, *colour) if each != thing])} </answer>"
+
+
+def _other(thing: str, rng: random.Random) -> str:
+    return f"<answer> {rng.choice([each for each in _THINGS if each != thing])} </answer>"
+
+
+def _hedge(thing: str, rng: random.Random) -> str:
+    """Several things, perhaps the right one among them."""
+    return f"<answer> {' '.join(rng.sample(_THINGS, rng.randint(2, 4)))} </answer>"
+
+
+def _babble(thing: str, rng: random.Random) -> str:
+    """The same few words over and over. A reward model that never saw such text may love it, and RL finds that out."""
+    few = rng.sample((*WORDS, *corpus.WORDS), rng.randint(1, 3))
+    said = " ".join(rng.choice(few) for _ in range(rng.randint(4, 60)))
+    return said if rng.random() < 0.7 else f"{said} <answer> {thing} </answer>"
+
+
+def _by_tone(problem: Problem, rng: random.Random) -> tuple[str, str]:
+    calm, rude = (
+        Manners(rude=share).complete(problem.extra["asked"], problem.reference, rng) for share in (0.0, 1.0)
     )
-    found = []
-    for problem in generate(count, seed, split):
-        both = [who.complete(problem.extra["asked"], problem.reference, rng) for who in (good, bad)]
-        if about == "helpful":
-            both = [text.partition("</think>")[2].strip() for text in both]
-        found.append(Preference(problem, *both))
-    return found
+    return calm, rude
 
 
 def draw(rng: random.Random) -> tuple[str, str]:

@@ -34,8 +34,8 @@ class Lora(Strict):
     targets: str | list[str] = "all-linear"
     """Names of the layers that get one; all-linear leaves the head out."""
     merge: bool = True
-    """Add the difference into the weights at the end, so that what is saved is a whole model; else the adapter
-    alone is saved, which only serves beside its base (vllm serve BASE --lora-modules)."""
+    """Add the difference into the weights at the end, so that what is saved is a whole model; else the adapter alone
+    is saved, which serves beside its base (vllm serve BASE --lora-modules) and which no later stage can read."""
 
     def config(self, task: str = "CAUSAL_LM") -> "LoraConfig":
         """PEFT's config."""
@@ -137,7 +137,8 @@ def merge(folder: Path, trainer: "Trainer") -> None:
         kwargs.pop(placed, None)
     path = trainer.model.peft_config["default"].base_model_name_or_path
     loaded = base.from_pretrained(path, **kwargs)
-    loaded.generation_config = trainer.model.generation_config
+    if loaded.can_generate():  # a reward model writes nothing
+        loaded.generation_config = trainer.model.generation_config
     loaded.config.get_text_config().eos_token_id = trainer.model.config.get_text_config().eos_token_id
     loaded.config.get_text_config().pad_token_id = trainer.model.config.get_text_config().pad_token_id
     merged = PeftModel.from_pretrained(loaded, folder).merge_and_unload()
@@ -146,15 +147,10 @@ def merge(folder: Path, trainer: "Trainer") -> None:
         (folder / name).unlink()
 
 
-def keep_adapter(folder: Path, trainer: "Trainer") -> None:
-    """Put the config of the base beside its adapter, so that both load from one folder."""
-    trainer.model.get_base_model().config.save_pretrained(folder)
-
-
 def settle(folder: Path, trainer: "Trainer", lora: Lora | None) -> None:
     """Make the folder that a trainer saved what the recipe asked for: a whole model, or an adapter."""
-    if lora is not None:
-        (merge if lora.merge else keep_adapter)(folder, trainer)
+    if lora is not None and lora.merge:
+        merge(folder, trainer)
     page = folder / PAGE
     if page.exists():
         page.unlink()

@@ -13,7 +13,8 @@ from distillkit.errors import StageError
 from distillkit.events import Progress
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+    import torch
+    from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 WHOLE = ".whole"
 """Marks a checkpoint that was written to its end: a kill leaves one without it."""
@@ -31,10 +32,20 @@ def watcher(name: str, progress: Progress, stop: threading.Event, window: int) -
 
     class Watcher(TrainerCallback):  # type: ignore[misc]
         def on_step_end(
-            self, args: "TrainingArguments", state: "TrainerState", control: "TrainerControl", **_: Any
+            self,
+            args: "TrainingArguments",
+            state: "TrainerState",
+            control: "TrainerControl",
+            model: "torch.nn.Module | None" = None,
+            **_: Any,
         ) -> None:
             if stop.is_set() and state.global_step % window == 0:
                 control.should_save = control.should_training_stop = True
+            if control.should_save and model is not None and not all(map(_finite, model.parameters())):
+                advice = advice_of(Path(str(args.output_dir)), state.global_step)
+                raise StageError(
+                    f"{name}: a weight is not a number at step {state.global_step}; lower learning_rate{advice}"
+                )
 
         def on_log(
             self,
@@ -66,6 +77,26 @@ def watcher(name: str, progress: Progress, stop: threading.Event, window: int) -
             (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / WHOLE).touch()
 
     return Watcher()
+
+
+def _finite(weights: "torch.Tensor") -> bool:
+    return bool(weights.isfinite().all())
+
+
+@contextmanager
+def sampling_errors(name: str, trainer: "Trainer") -> Iterator[None]:
+    """Turns torch's complaint about a model that gives no probabilities any more into a StageError with the step."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "probability tensor" not in str(error):
+            raise
+        step = trainer.state.global_step + 1
+        advice = advice_of(Path(str(trainer.args.output_dir)), step)
+        raise StageError(
+            f"{name}: the model gives no probabilities (not a number) at step {step}; "
+            f"lower learning_rate or max_grad_norm{advice}"
+        ) from None
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from distillkit.artifact import Model
 from distillkit.errors import MissingError, RecipeError
+from distillkit.memory import Load
 from distillkit.spec import EXECUTION, file_digest
 from distillkit.template import AnyTemplate, TemplateFile
 from distillkit.training.adapter import Lora, Quantization, Rope, quantized, require_packages
@@ -216,6 +217,24 @@ class Training(Parallel):
             )
         return declared
 
+    def load(self, batch: int, tokens: int) -> Load:
+        """What decides its memory on each GPU, with rows of up to `tokens` tokens, prompt included."""
+        optim = str(self.trainer.get("optim", ""))
+        kwargs = self.trainer.get("model_init_kwargs") or {}
+        return Load(
+            max_length=tokens,
+            rows_per_device=self.rows_per_pass(batch, tokens),
+            weight_bytes=4 if str(kwargs.get("dtype", "")).endswith("float32") else 2,
+            optimizer="adamw_8bit" if "8bit" in optim else "adafactor" if "adafactor" in optim else "adamw",
+            lora_rank=None if self.lora is None else self.lora.rank,
+            base_bits=None if self.quantization is None else int(self.quantization[0]),
+            checkpointing=self.gradient_checkpointing is not False,
+            liger=bool(self.trainer.get("use_liger_kernel")),
+            parallel=self.parallel,
+            processes=self.world_size,
+            offload=self.offload,
+        )
+
     def arguments(self, model: Model, folder: Path, seed: int, ours: Mapping[str, Any]) -> dict[str, Any]:
         """Every argument for the config class: the stage's fields over the defaults, `trainer:` over both."""
         import torch
@@ -246,7 +265,7 @@ class Training(Parallel):
             **self.launched(),
             "output_dir": str(folder),
             "seed": seed,
-            "use_cpu": not gpu and self.parallel == "ddp",  # DeepSpeed finds the CPU by itself
+            "use_cpu": not gpu,
             "logging_steps": 1,
             "logging_nan_inf_filter": False,
             "disable_tqdm": True,

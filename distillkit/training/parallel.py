@@ -119,6 +119,19 @@ def require_gpus(stage: str, asked: int, there: int) -> None:
         )
 
 
+def gather(stage: str, config: "TrainingArguments") -> None:
+    """Look whether all processes came together, and tell DeepSpeed; before any weights are loaded.
+
+    Raises EngineError where they did not.
+    """
+    require_world(stage, launched_size(), config.world_size)
+    if config.deepspeed is not None:
+        from deepspeed import comm
+
+        if not comm.is_initialized():  # accelerate 1.15 does it with a GPU only
+            comm.init_distributed(dist_backend="gloo", auto_mpi_discovery=False, verbose=False)
+
+
 class Agreed(threading.Event):
     """An event that is set for every process as soon as it is for one; each must ask at the same points.
 
@@ -163,10 +176,19 @@ def allow_numbered_cpu() -> None:
     )
 
 
+class Parted(Exception):
+    """Ends a stage in a process beside the first once the weights are written: the rest is for that one alone."""
+
+
 def part() -> None:
-    """Leave the process group, all together, once the weights are written."""
+    """Leave the process group, all together, once the weights are written.
+
+    Raises Parted in every process beside the first.
+    """
     import torch.distributed as dist
 
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
+    if rank() != 0:
+        raise Parted

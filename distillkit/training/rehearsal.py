@@ -37,7 +37,11 @@ def rehearse(trainer: "SFTTrainer", stage: str) -> None:
 
     Raises EngineError where the memory does not hold them.
     """
-    if trainer.accelerator.num_processes > 1 or last_checkpoint(Path(str(trainer.args.output_dir))):
+    if (
+        trainer.accelerator.num_processes > 1
+        or trainer.is_deepspeed_enabled
+        or last_checkpoint(Path(str(trainer.args.output_dir)))
+    ):
         return
     rows = longest_rows(trainer.train_dataset, trainer.args.per_device_train_batch_size)
     tokens = max(len(row["input_ids"]) for row in rows)

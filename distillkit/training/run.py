@@ -13,7 +13,7 @@ from distillkit.errors import RecipeError
 from distillkit.events import Progress
 from distillkit.store import Writer
 from distillkit.training.callbacks import last_checkpoint, stop_requests, watcher
-from distillkit.training.parallel import Agreed, allow_numbered_cpu, launched_size, part, require_world, together
+from distillkit.training.parallel import Agreed, allow_numbered_cpu, gather, part, together
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -45,7 +45,7 @@ def load_trainer(make: Callable[..., Any], config: Any, model: Model, stage: str
         EngineError: the processes that were launched did not come together.
     """
     require_model(model)
-    require_world(stage, launched_size(), config.world_size)
+    gather(stage, config)
     try:
         return built(make, stage, model=model.path, args=config, **arguments)
     except OSError as error:
@@ -76,16 +76,14 @@ def save_weights(trainer: "Trainer", out: Writer, finish: Callable[[Path], None]
     """Write `model/` of the artifact: safetensors, configs, tokenizer with its template; nothing pickled.
 
     finish: what to do with the folder before it goes to its place (training.serving.finisher).
+    Raises Parted in every process beside the first, whose stage ends here.
     """
     folder = out.scratch / "model"
-    lead = trainer.is_world_process_zero()
-    if lead:
+    if trainer.is_world_process_zero():
         shutil.rmtree(folder, ignore_errors=True)
     trainer.model.config.use_cache = True  # the trainer turned it off; whoever samples wants it
     _save_all(trainer, folder)
     part()
-    if not lead:
-        return
     if finish is not None:
         finish(folder)
     for file in folder.iterdir():

@@ -5,9 +5,14 @@ from typing import Any
 
 import pytest
 
+from distillkit.report.page import write_report
+
 pytestmark = pytest.mark.browser
 
-WIDTHS = (1280, 768, 390)
+FOREIGN = "iframe,img,base,link,object,embed,form,video,template,marquee,annotation-xml,maction,foreignObject"
+"""Elements that the page never has."""
+ACTIVE = "a => a.name.startsWith('on') || /^\\s*(javascript|data):/i.test(a.value)"
+WIDTHS = (1400, 820, 360)
 
 
 class Tab:
@@ -31,7 +36,7 @@ class Tab:
 
     def cards(self, side: str) -> list[str]:
         """Texts of the cards on one side."""
-        found: list[str] = self.page.locator(f"#pairs .{side}").all_inner_texts()
+        found: list[str] = self.page.locator(f"#pairs .{side}").all_text_contents()
         return found
 
 
@@ -40,9 +45,9 @@ def open_tab(browser: Any, world: Any) -> Iterator[Any]:
     """Opens the report of the hostile world at a width and in a colour scheme."""
     contexts = []
 
-    def open_(width: int = 1280, scheme: str = "light") -> Tab:
+    def open_(width: int = 1280, scheme: str = "light", run: Any = None) -> Tab:
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
-        return Tab(contexts[-1], (world.run / "report.html").as_uri())
+        return Tab(contexts[-1], ((run or world.run) / "report.html").as_uri())
 
     yield open_
     for context in contexts:
@@ -58,15 +63,74 @@ def test_nothing_of_the_data_runs_or_asks_for_anything(open_tab: Any, worlds: An
     assert tab.complaints == []
     count = "document.querySelectorAll('{}').length"
     assert tab.page.evaluate(count.format("script")) == 2
+    assert tab.page.evaluate(count.format(f"{FOREIGN},style,body")) == 2
     assert (
-        tab.page.evaluate(count.format("iframe,img,base,link,object,math,style,body,a[href^=javascript]"))
-        == 2
+        tab.page.evaluate(
+            "[...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(ACTIVE)".replace(
+                "ACTIVE", ACTIVE
+            )
+        )
+        == []
     )
-    text = tab.page.inner_text("#pairs")
+    text = tab.page.text_content("#pairs")
     for hostile in worlds.HOSTILE[:16]:
         assert hostile in text, "it is shown as it is"
     assert "\u202e" not in text
     assert "[U+202E]right to left" in text
+
+
+def test_nothing_of_names_warnings_or_findings_runs(open_tab: Any, rich_world: Any) -> None:
+    tab = open_tab(run=rich_world.run)
+    tab.show_all()
+    tab.page.wait_for_timeout(200)
+    assert tab.page.evaluate("typeof window.hacked") == "undefined"
+    assert tab.requests == [tab.page.url]
+    assert tab.complaints == []
+    assert tab.page.evaluate(f"document.querySelectorAll('{FOREIGN}').length") == 0
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_page_with_every_chapter_fits_its_width(open_tab: Any, rich_world: Any, width: int) -> None:
+    tab = open_tab(width, run=rich_world.run)
+    tab.show_all()
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_formulas_are_mathml_and_keep_their_source(open_tab: Any) -> None:
+    tab = open_tab()
+    tab.page.fill("#search", "hacked=19")
+    formula = tab.page.locator("#pairs .formula").first
+    assert formula.get_attribute("title") == "$<script>window.hacked=19</script>$"
+    spaces = "[...document.querySelectorAll('#pairs math, #pairs math *')].map(each => each.namespaceURI)"
+    assert set(tab.page.evaluate(spaces)) == {"http://www.w3.org/1998/Math/MathML"}
+
+
+def test_a_verdict_narrows_what_is_shown(open_tab: Any) -> None:
+    tab = open_tab()
+    options = tab.page.locator("#verdict option").all_inner_texts()
+    assert options == ["right or wrong", "right: 150", "wrong: 50"]
+    assert tab.page.locator("#model").is_hidden(), "there is one model"
+    tab.page.select_option("#verdict", "wrong")
+    assert tab.page.inner_text("#shown") == "on this page: 0 kept, 50 dropped"
+
+
+LONG = "wait, " + "so it goes " * 400 + "needle at the end"
+
+
+def test_a_long_reasoning_opens_where_the_search_hits_and_whole_on_request(
+    open_tab: Any, worlds: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worlds, "FOREIGN", LONG)
+    made = worlds.make_world(tmp_path, until="judged")
+    write_report(made.run, made.store)
+    tab = open_tab(run=made.run)
+    first = tab.page.locator("#pairs article", has_text="wait, so it goes").first
+    assert len(first.locator(".reasoning").text_content()) == 1500
+    tab.page.fill("#search", "needle")
+    found = tab.page.locator("#pairs .reasoning", has_text="needle").first
+    assert found.text_content().startswith("... ")
+    tab.page.locator("#pairs .whole").first.click()
+    assert LONG in tab.page.locator("#pairs .reasoning").all_text_contents()
 
 
 def test_what_slipped_in_would_not_run_either(open_tab: Any) -> None:
@@ -88,7 +152,7 @@ def test_the_page_fits_its_width(open_tab: Any, width: int, scheme: str) -> None
     tab.show_all()
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
     beyond = """width => [...document.querySelectorAll('main *, header *')]
-        .filter(each => !each.closest('.wide, pre, .reasoning, svg') && each.getBoundingClientRect().right > width + 1)
+        .filter(each => !each.closest('.wide, pre, .reasoning, svg, math') && each.getBoundingClientRect().right > width + 1)
         .map(each => each.outerHTML.slice(0, 120))"""
     assert tab.page.evaluate(beyond, width) == []
 
@@ -131,33 +195,33 @@ def test_words_stand_out_from_their_ground(open_tab: Any, scheme: str) -> None:
 
 def test_search_and_reason_narrow_what_is_shown(open_tab: Any) -> None:
     tab = open_tab()
-    assert tab.page.inner_text("#shown") == "on this page: 50 kept, 50 dropped"
+    assert tab.page.inner_text("#shown") == "on this page: 100 kept, 100 dropped"
     options = tab.page.locator("#reason option").all_inner_texts()
     assert options == [
         "dropped for any reason",
-        "mixed_language (stage right): 25",
-        "wrong (stage right): 25",
+        "mixed_language (stage right): 50",
+        "wrong (stage right): 50",
     ]
-    tab.page.fill("#search", "ONERROR")
+    tab.page.fill("#search", "ONBEGIN")
     assert tab.page.inner_text("#shown") == "on this page: 2 kept, 2 dropped"
     assert len(tab.cards("kept")) == len(tab.cards("dropped")) == 2
     tab.page.select_option("#reason", "wrong (stage right)")
     assert tab.page.inner_text("#shown") == "on this page: 2 kept, 1 dropped"
     [card] = tab.cards("dropped")
-    assert card.startswith("dropped: wrong (stage right) · also long · 13 tokens")
+    assert card.startswith("dropped: wrong (stage right) · also long · toy:base · 13 tokens")
     tab.page.fill("#search", "there is no such text")
     assert tab.cards("kept") == tab.cards("dropped") == []
     tab.page.fill("#search", "")
-    assert tab.page.inner_text("#shown") == "on this page: 50 kept, 25 dropped"
+    assert tab.page.inner_text("#shown") == "on this page: 100 kept, 50 dropped"
 
 
 def test_a_dropped_trace_stands_beside_a_kept_one_of_its_problem(open_tab: Any) -> None:
     tab = open_tab()
     tab.show_all()
     pairs = tab.page.locator("#pairs .pair").all()
-    assert len(pairs) == 50
+    assert len(pairs) == 100
     for pair in pairs[:10]:
-        first, second = pair.locator(".prompt").all_inner_texts()
+        first, second = pair.locator(".prompt").all_text_contents()
         assert first == second
     top, below = (pairs[0].locator("article").nth(at).bounding_box() for at in (0, 1))
     assert top["y"] == below["y"]
@@ -168,9 +232,9 @@ def test_marks_of_a_trace_are_where_the_measures_say(open_tab: Any) -> None:
     tab = open_tab()
     tab.page.fill("#search", "所以")
     foreign = tab.page.locator("#pairs .dropped mark.foreign")
-    assert foreign.first.inner_text() == "所以"
+    assert foreign.first.text_content() == "所以"
     assert foreign.first.get_attribute("title") == "language: zh"
-    words = tab.page.locator("#pairs .dropped").first.locator("mark.reflection").all_inner_texts()
+    words = tab.page.locator("#pairs .dropped").first.locator("mark.reflection").all_text_contents()
     assert words == ["wait", "check"]
 
 
@@ -182,7 +246,7 @@ def test_keys_are_enough(open_tab: Any) -> None:
         tab.page.keyboard.press("Tab")
         if tab.page.evaluate("document.activeElement.id") == "search":
             break
-    tab.page.keyboard.type("onerror")
+    tab.page.keyboard.type("onbegin")
     assert tab.page.inner_text("#shown") == "on this page: 2 kept, 2 dropped"
     tab.page.keyboard.press("Tab")
     tab.page.keyboard.press("ArrowDown")
@@ -192,6 +256,6 @@ def test_keys_are_enough(open_tab: Any) -> None:
 def test_without_scripts_all_but_the_traces_is_there(browser: Any, world: Any) -> None:
     context = browser.new_context(java_script_enabled=False)
     tab = Tab(context, (world.run / "report.html").as_uri())
-    assert tab.page.locator("figure svg").count() == 16
+    assert tab.page.locator("figure svg").count() == 20
     assert "needs JavaScript" in tab.page.inner_text("#browser")
     context.close()

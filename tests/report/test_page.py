@@ -18,8 +18,8 @@ from distillkit.report.material import Material, curves_of
 from distillkit.report.page import page, script_json, write_report
 from distillkit.run_folder import RunFolder, RunRecord, load_record
 from distillkit.show import describe, grids
-from distillkit.stages import grpo
 from distillkit.store import Store
+from distillkit.training import account
 
 VOID = {"meta", "input", "br", "img", "link", "base"}
 
@@ -182,7 +182,7 @@ def test_the_script_gets_the_data_back_whole() -> None:
 
 def test_the_curves_that_are_drawn_are_those_that_are_written() -> None:
     by_band = {"right_length_*", "wrong_length_*"}
-    written = {*grpo.CURVES.values(), "reward_*", *by_band}
+    written = {*account.CURVES.values(), "reward_*", *by_band}
     drawn = {name for _, _, names in CURVES for name in names}
     assert drawn <= written
 

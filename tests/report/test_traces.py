@@ -65,8 +65,10 @@ def test_a_leak_is_marked_where_it_stands_in_the_reasoning() -> None:
     leak = {"part": "completion", "start": 10, "end": 16, "benchmark": "aime24"}
     found = shown(row(completion="<think>so seventy 2</think>2", reasoning="so seventy 2", leak=leak))
     assert found["reasoning"] == [("", "so "), ("leak", "sevent"), ("", "y 2")]
-    found = shown(row(leak={**leak, "part": "prompt"}))
+    found = shown(row(leak={**leak, "part": "prompt", "start": 0, "end": 3}))
     assert found["reasoning"] == [("", "so 2")]
+    assert found["prompt"] == [("leak", "1 +"), ("", " 1")]
+    assert found["leak"] == "aime24, row None, in the prompt"
 
 
 def test_what_the_verifier_kept_is_told() -> None:
@@ -100,6 +102,31 @@ def test_marks_never_change_the_text(text: str, spans: list[tuple[int, int]], po
     measures = {"language": {"foreign": foreign}, "reflection": {"positions": positions}}
     found = shown(row(reasoning="x" + text, measures=measures))
     assert "".join(part for _, part in found["reasoning"]) == visible("x" + text)
+
+
+def test_formulas_are_marked_and_a_measured_mark_inside_one_counts_more() -> None:
+    text = r"so $x^2$ and $y$ then"
+    language = {"foreign": [{"start": 13, "end": 16, "language": "zh"}]}
+    found = shown(row(reasoning=text, measures={"language": language}))
+    marked = [("", "so "), ("math", "$x^2$"), ("", " and "), ("zh", "$y$"), ("", " then")]
+    assert found["reasoning"] == marked
+
+
+def test_a_run_that_only_evaluates_shows_what_was_answered(world: Any) -> None:
+    found = Material.of(world.run, world.store)
+    scored = [each for each in found.artifacts if each.type == "scores"]
+    shown = browsed(Material(found.run, found.store, found.record, found.described, scored))
+    assert (shown["kept"], shown["total"]) == ("correct", 16)
+    assert shown["counts"] == {"correct": 12, "wrong": 4}
+    assert len(shown["traces"]) == 16
+    assert all(trace["model"] == "toy:base" for trace in shown["traces"])
+
+
+def test_models_take_turns() -> None:
+    decided = {f"{n:016x}/o/0": "wrong" for n in range(1000)}
+    models: dict[str, str | None] = {id: "rare" if n < 5 else "often" for n, id in enumerate(decided)}
+    chosen = choose(decided, "kept", 4, models)
+    assert sum(models[id] == "rare" for id in chosen) == 5
 
 
 def test_a_long_text_is_cut_and_says_so() -> None:
@@ -158,8 +185,11 @@ def test_a_chain_of_selections_tells_who_dropped_first(worlds: Any, tmp_path: An
 def test_the_browser_of_a_run_counts_all_and_shows_some(world: Any) -> None:
     found = browsed(Material.of(world.run, world.store))
     assert found["total"] == 200
-    assert found["counts"] == {"kept": 50, "wrong (stage right)": 25, "mixed_language (stage right)": 25}
-    assert len(found["traces"]) == 100
+    assert found["counts"] == {"kept": 100, "wrong (stage right)": 50, "mixed_language (stage right)": 50}
+    assert found["verdicts"] == {"right": 150, "wrong": 50}
+    assert found["models"] == {"toy:base": 200}
+    assert {trace["right"] for trace in found["traces"]} == {"right", "wrong"}
+    assert len(found["traces"]) == 200
     assert (found["kept"], found["dropped"]) == ("kept", "dropped")
     assert json.loads(json.dumps(found)) is not None
 
@@ -176,6 +206,7 @@ def test_traces_stop_where_the_page_is_full(world: Any, monkeypatch: pytest.Monk
     found = browsed(Material.of(world.run, world.store))
     assert found["total"] == 200
     assert 10 < len(found["traces"]) < 100
+    assert found["counts"]["kept"] == 100, "all are counted"
     assert len(json.dumps(found["traces"], ensure_ascii=False).encode()) < 21_000
     assert {trace["fate"] for trace in found["traces"]} == set(found["counts"])
 

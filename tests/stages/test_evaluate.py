@@ -13,7 +13,7 @@ from distillkit.artifact import Artifact, Manifest, weights_content
 from distillkit.engines.replay import ReplayEngine
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.errors import StageError
-from distillkit.spec import digest
+from distillkit.spec import digest, identity
 from distillkit.stages.base import Input, Job, write_shards
 from distillkit.stages.evaluate import Evaluate
 from distillkit.store import Store
@@ -284,15 +284,172 @@ def test_real_models_and_the_gamma_between_them(store: Store, tmp_path: Path) ->
     assert gamma["value"] == pytest.approx(
         (sharp["pass@1"]["value"] - base["pass@1"]["value"]) / gap, abs=1e-4
     )
+    [difference] = made.manifest.summary["differences"]
+    assert difference["value"] == pytest.approx(sharp["pass@1"]["value"] - base["pass@1"]["value"], abs=1e-5)
+    assert (difference["model"], difference["base"], difference["n"]) == ("sharp", "toy:base", 24)
+    [reach] = made.manifest.summary["reach"]
+    assert reach["before"] == base["pass@4"] and reach["after"] == sharp["pass@4"]
+    assert reach["difference"]["value"] < gap and reach["problems"] == 24
+    assert made.manifest.summary["best"]["model"] == ("sharp" if difference["value"] > 0 else "toy:base")
+    bands = [row for row in made.manifest.summary["bands"] if row["model"] == "sharp"]
+    assert sum(row["problems"] for row in bands) == 24
+    cost = made.manifest.summary["cost"][0]
+    assert cost["completions"] == 192 and cost["operations"] == 2 * cost["active"] * cost["tokens"]
     again = run(store, stage.model_copy(update={"max_unjudged": 0.1}), models, problems=[held])
     assert again.content == made.content
     other = run(store, stage, models, problems=[held], seed=2)
     assert other.content != made.content
 
 
+def test_a_lower_cap_is_cut_from_one_run(store: Store, heldout: list[Problem], replay: ReplayEngine) -> None:
+    held = seal_problems(store, "held", heldout)
+    said: list[str] = []
+    stage = evaluate(engine=replay, max_tokens=[64, 9, 11])
+    made = run(store, stage, [weights("base")], problems=[held], warn=said.append)
+    summary = made.manifest.summary
+    assert summary["settings"]["max_tokens"] == 64
+    rows = {row["max_tokens"]: row["scores"] for row in summary["sweeps"]["max_tokens"]}
+    assert list(rows) == [9, 11, 64]
+    assert [rows[cap]["pass@1"]["value"] for cap in rows] == [0.0, pytest.approx(3 / 12), 0.5]
+    assert [rows[cap]["truncated"]["value"] for cap in rows] == pytest.approx([1.0, 7 / 12, 1 / 12], abs=1e-6)
+    assert [rows[cap]["mean_tokens"]["value"] for cap in rows] == [9.0, 10.75, 11.5]
+    for metric in ("pass@1", "pass@2", "cons@2", "truncated", "no_answer", "mean_tokens"):
+        assert rows[64][metric] == summary["scores"]["base"][metric]
+    # Of the second problem the right one at index 0 and the wrong one at 1 are left: either has a vote, or none has.
+    assert rows[11]["cons@2"]["value"] == pytest.approx((5 / 6 + (2 + 0.5) / 6 + 0) / 3, abs=1e-6)
+    assert made.manifest.rows_in == 12
+    assert len(said) == 1 and "max_tokens 64 cut 8.3%" in said[0]
+
+
+def test_temperatures_are_swept_and_models_compared_at_the_first(
+    store: Store, heldout: list[Problem], replay: ReplayEngine
+) -> None:
+    held = seal_problems(store, "held", heldout)
+    stage = evaluate(engine=replay, temperature=[0.6, 0, 1.5])
+    told: list[tuple[int, int]] = []
+    made = run(
+        store,
+        stage,
+        [weights("base")],
+        problems=[held],
+        progress=lambda done, total, **facts: told.append((done, total)),
+    )
+    summary = made.manifest.summary
+    assert summary["settings"]["temperature"] == 0.6
+    rows = {row["temperature"]: row for row in summary["sweeps"]["temperature"]}
+    assert {at: row["n"] for at, row in rows.items()} == {0: 1, 0.6: 4, 1.5: 4}
+    assert rows[0.6]["scores"]["pass@1"] == summary["scores"]["base"]["pass@1"]
+    assert rows[0]["scores"]["pass@1"]["samples"] == 3 and "cons@2" not in rows[0]["scores"]
+    assert rows[1.5]["scores"]["cons@2"] == summary["scores"]["base"]["cons@2"]
+    assert made.manifest.rows_in == 12 + 3 + 12 and told[-1] == (27, 27)
+    assert made.count("completions") == 12 and made.count("swept_completions") == 15
+    assert {row["temperature"] for row in made.rows("swept_verdicts")} == {0, 1.5}
+    assert run(store, evaluate(engine=replay), [weights("base")], problems=[held]).manifest.summary[
+        "sweeps"
+    ] == {
+        "temperature": [],
+        "max_tokens": [],
+    }
+
+
+def test_the_vote_and_complexity_of_each_problem(
+    store: Store, heldout: list[Problem], replay: ReplayEngine
+) -> None:
+    held = seal_problems(store, "held", heldout)
+    stage = evaluate(engine=replay, complexity={"field": "extra.terms", "trained": [3, 5]})
+    made = run(store, stage, [weights("base")], problems=[held])
+    table = {row["problem_id"]: row for row in made.rows("problems")}
+    votes = [
+        (table[each.id]["vote_right"], table[each.id]["vote_wrong"], table[each.id]["answers"])
+        for each in heldout
+    ]
+    assert votes == [(1.0, 0.0, 1), (0.5, 0.25, 2), (0.0, 0.75, 1)]
+    summary = made.manifest.summary
+    assert summary["votes"] == [
+        {"model": "base", "benchmark": "held", "problems": 3}
+        | {"right": 2, "wrong": 1, "tied": 0, "silent": 0, "answers": pytest.approx(4 / 3, abs=1e-6)}
+    ]
+    [curve] = summary["curves"]
+    assert curve["k"] == [1, 2] and curve["pass"][0] == summary["scores"]["base"]["pass@1"]
+    assert curve["cons"][1] == summary["scores"]["base"]["cons@2"]
+    complexity = summary["complexity"]
+    assert (complexity["field"], complexity["trained"]) == ("extra.terms", [3.0, 5.0])
+    by_terms = {row["at"]: row["problems"] for row in complexity["rows"]}
+    assert by_terms == dict.fromkeys(sorted(each.extra["terms"] for each in heldout), 1)
+    said: list[str] = []
+    other = evaluate(engine=replay, complexity="extra.level")
+    made = run(store, other, [weights("base")], problems=[held], warn=said.append)
+    assert made.manifest.summary["complexity"]["rows"] == []
+    assert "complexity: no problem carries a number extra.level" in said
+
+
+def test_another_verifier_rescores_what_the_store_has(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = seal_problems(store, "held", generate(4, 1, "heldout", terms=(3, 3)))
+    stage = evaluate(models=["toy:base"], engine=TransformersEngine())
+    first = run(store, stage, [weights("toy:base")], problems=[held])
+    assert [row["sampled"] for row in first.manifest.telemetry["throughput"]] == [16]
+
+    def opened(*_: object) -> None:
+        raise AssertionError("it samples")
+
+    monkeypatch.setattr(TransformersEngine, "open", opened)
+    own = evaluate(
+        models=["toy:base"],
+        engine=TransformersEngine(),
+        problems=None,
+        benchmarks={"held": {"n": 4, "verifier": NEVER}},
+    )
+    again = run(store, own, [weights("toy:base")], benchmarks=[held])
+    assert again.manifest.telemetry["throughput"] == []
+    texts = [
+        sorted((row["id"], row["completion"]) for row in each.rows("completions")) for each in (first, again)
+    ]
+    assert texts[0] == texts[1]
+    assert first.manifest.summary["scores"]["toy:base"]["pass@1"]["value"] > 0
+    assert again.manifest.summary["scores"]["toy:base"]["pass@1"]["value"] == 0
+    assert again.manifest.summary["settings"]["benchmarks"]["held"]["verifier"] == "exact"
+
+
+NEVER = {"kind": "exact", "marker": "nobody writes this:"}
+
+
+def test_what_all_solve_and_what_none_solves(store: Store, tmp_path: Path, heldout: list[Problem]) -> None:
+    path = tmp_path / "same.jsonl"
+    for text, value in ((RIGHT, 1.0), (WRONG, 0.0)):
+        rows = [
+            {"problem_id": each.id, "completion": text.format(each.reference), "finish_reason": "stop"}
+            for each in heldout
+            for _ in range(4)
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        held = seal_problems(store, f"held{value}", heldout)
+        stage = evaluate(engine=ReplayEngine(file=str(path)), models=["base", "other"], max_tokens=[8, 64])
+        models = [weights("base"), weights("other", Path("other"))]
+        summary = run(store, stage, models, problems=[held]).manifest.summary
+        score = summary["scores"]["base"]["pass@1"]
+        assert (score["value"], score["error"], score["n"]) == (value, 0.0, 3)
+        assert score["low"] <= value <= score["high"] and score["low"] < score["high"]
+        [difference] = summary["differences"]
+        assert (difference["value"], difference["model"], difference["base"]) == (0.0, "other", "base")
+        assert [row["band"] for row in summary["bands"]] == ["sure" if value else "never"] * 2
+        assert summary["best"]["clear"] is False
+        assert summary["gamma"][0]["value"] is None  # there is no gap
+        assert summary["sweeps"]["max_tokens"] == []  # nobody counted tokens
+        json.dumps(summary, allow_nan=False)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"max_tokens": None}, "max_tokens: give it; the nearest held-out problems has none of its own"),
+        ({"max_tokens": None, "benchmarks": {"mine": 4}}, "max_tokens: give it; mine has none of its own"),
+        ({"max_tokens": [8, 8]}, "max_tokens: [8, 8]: a value is there twice"),
+        ({"temperature": []}, "at least 1 item"),
+        ({"temperature": [0.5, -1]}, "greater than or equal to 0"),
+        ({"complexity": "terms"}, "extra"),
+        ({"benchmarks": {"aime24": {"samples": 3}}}, "Extra inputs"),
         ({"models": ["a", "a"]}, "models: a is there twice"),
         ({"models": []}, "at least 1 item"),
         ({"models": ["a", "b"], "base": "c"}, "base: c is none of the models (a, b)"),
@@ -311,3 +468,18 @@ def test_what_makes_no_sense_is_refused(fields: dict[str, Any], message: str) ->
 
 def test_k_may_be_above_n_where_a_benchmark_has_the_samples() -> None:
     assert evaluate(k=[8], benchmarks={"big": 8}).k == [8]
+
+
+def test_a_built_in_benchmark_brings_its_own_settings() -> None:
+    stage = Evaluate(name="scores", models=["base"], benchmarks=["aime24", "gsm8k"])
+    assert [stage.samples(name) for name in ("aime24", "gsm8k")] == [64, 1]
+    assert stage.parameters.max_tokens == 32768 and stage.temperature_at("aime24") == 0.6
+    own = Evaluate(name="s", models=["base"], temperature=1.0, max_tokens=99, benchmarks={"aime24": {"n": 8}})
+    assert (own.samples("aime24"), own.temperature_at("aime24"), own.parameters.max_tokens) == (8, 1.0, 99)
+    pinned = own.pinned(lambda kind, name: "c" * 40)
+    assert pinned.use("aime24").declared is not None
+    assert Evaluate.model_validate(pinned.model_dump(mode="json")) == pinned
+    assert pinned.pinned(lambda kind, name: "c" * 40) == pinned
+    assert identity(pinned) != identity(
+        own.model_copy(update={"temperature": 0.9}).pinned(lambda kind, name: "")
+    )

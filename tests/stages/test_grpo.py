@@ -346,12 +346,23 @@ def test_a_reward_that_raises_names_itself_step_and_row(
         run(stage, store, ends_of(problems), "raises")
 
 
-def test_a_loss_that_is_no_number_ends_it_behind_a_good_checkpoint(store: Store, problems: Artifact) -> None:
-    stage = zero(learning_rate=1e30, save_steps=1, evaluate=None, trainer={"max_grad_norm": 0.0})
-    with pytest.raises(
-        StageError, match=r"zero: (loss|reward) is not a number at step [2-4]; lower learning_rate"
-    ):
-        run(stage, store, ends_of(problems), "nan")
+@pytest.mark.parametrize(
+    ("save_steps", "message", "kept"),
+    [
+        (1, "a weight is not a number at step 2; lower learning_rate.*", ["checkpoint-1"]),
+        (9, "the model gives no probabilities .* at step 3; lower learning_rate", []),
+    ],
+)
+def test_weights_that_are_no_numbers_end_it_and_reach_no_checkpoint(
+    store: Store, problems: Artifact, save_steps: int, message: str, kept: list[str]
+) -> None:
+    warm = {"max_grad_norm": 0.0, "warmup_steps": 1}  # the first step changes nothing
+    small = {"prompts_per_step": 2, "num_generations": 2, "steps": 9, "probe": False, "evaluate": None}
+    stage = zero(learning_rate=1e39, save_steps=save_steps, trainer=warm, **small)
+    with pytest.raises(StageError, match=f"zero: {message}"):
+        run(stage, store, ends_of(problems), f"nan {save_steps}")
+    scratch = store.work / f"grpo-{digest(f'nan {save_steps}')[:16]}" / ".scratch"
+    assert [path.name for path in scratch.glob("checkpoint-*")] == kept
 
 
 LOSSES = ["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"]

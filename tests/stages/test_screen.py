@@ -1,6 +1,7 @@
 """Screen: the numbers on judged groups, the stage on recorded completions."""
 
 import json
+import shutil
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from distillkit.artifact import Artifact, Manifest
+from distillkit.artifact import Artifact, Manifest, Model, weights_content
 from distillkit.engines.replay import ReplayEngine
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.errors import StageError
 from distillkit.scoring import Group, Judged
+from distillkit.spec import identity
 from distillkit.stages.base import Input, Job, write_shards
+from distillkit.stages.outlook import RlRun, cost_of, machine_of, run_of, size_of
 from distillkit.stages.screen import KEPT_PER_PROMPT, Screen
+from distillkit.stages.trial import Trial
 from distillkit.store import Store
+from distillkit.toy import BASE
 from distillkit.toy.problems import generate
 from distillkit.trace import Problem, problem_schema, to_row
 from distillkit.verifiers import Exact
@@ -76,6 +81,17 @@ def test_the_worked_example() -> None:
     assert curve == sorted(curve)
     assert found["scores"]["gap"]["n"] == 4
     assert found["scores"]["gap"]["samples"] == 512
+
+
+def test_the_plug_in_stands_beside_it_and_says_why_it_differs() -> None:
+    found = summary_of(screen(), example())["plug_in"]
+    assert found["pass_at_k"] == pytest.approx(0.6952, abs=5e-5)
+    assert found["gap"] == pytest.approx(0.4745, abs=5e-5)
+    assert {each["gamma"]: each["value"] for each in found["predicted"]}[0.7] == pytest.approx(
+        0.5528, abs=5e-5
+    )
+    assert "C(n-c, 64) / C(n, 64)" in found["why"]
+    assert summary_of(screen(), example())["within_reach"] == 3
 
 
 def test_every_prompt_has_its_fate() -> None:
@@ -209,6 +225,104 @@ def test_a_base_is_screened(tmp_path: Path) -> None:
     assert made.count("verdicts") == made.manifest.rows_in == made.manifest.rows_kept == 96
     assert made.count("completions") == 3 * KEPT_PER_PROMPT
     stage.accept(made.manifest)
+
+
+RECIPE = """\
+budget: {gpu: a100, gpus: 2, money_per_gpu_hour: 2.0}
+stages:
+- {name: other, kind: grpo, screened: elsewhere, steps: 5, max_completion_length: 64}
+- {name: zero, kind: grpo, screened: screening, steps: 100, num_generations: 16, max_completion_length: 4096}
+"""
+
+
+def test_the_cost_of_the_run_that_reads_the_screening() -> None:
+    found = run_of(RECIPE, "screening")
+    assert found is not None
+    name, declared = found
+    assert (name, declared.completions, declared.beta) == ("zero", 100 * 16 * 16, 0.0)
+    dense = size_of(Model("m", "org/Model-30B", ""))
+    sparse = size_of(Model("m", "org/Model-30B-A3B", ""))
+    assert dense is not None and sparse is not None
+    machine = machine_of(RECIPE)
+    cost = cost_of(name, declared, dense, machine, 1000.0)
+    assert (cost["from"], cost["gpu"], cost["gpus"], cost["parameters"]) == (
+        "zero",
+        "a100",
+        2,
+        30_000_000_000,
+    )
+    assert cost["rollouts"]["tokens"] == 100 * 16 * 16 * 1000
+    assert cost["gpu_hours"] == pytest.approx(cost["rollouts"]["gpu_hours"] + cost["learning"]["gpu_hours"])
+    assert cost["money"] == pytest.approx(2.0 * cost["gpu_hours"])
+    mixture = cost_of(name, declared, sparse, machine, 1000.0)
+    assert mixture["active"] == 3_000_000_000 and mixture["parameters"] == cost["parameters"]
+    assert mixture["learning"]["gpu_hours"] == pytest.approx(cost["learning"]["gpu_hours"] / 10)
+    assert cost_of(name, declared, dense, machine, 9000.0)["mean_tokens"] == 4096
+    assert run_of(RECIPE, "none") is None and run_of("", "none") is None
+    assert machine_of("").gpu == "h100"
+
+
+def test_rollouts_dominate_where_answers_are_long() -> None:
+    size = size_of(Model("m", "Qwen/Qwen2.5-7B", ""))
+    declared = RlRun(steps=100, prompts_per_step=32, num_generations=16, max_completion_length=32768)
+    assert size is not None
+    assert cost_of("rl", declared, size, machine_of(""), 10_000)["rollouts"]["share"] > 0.5
+
+
+def test_templates_and_bases_are_tried_on_the_same_prompts(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    problems = generate(6, 1, "train", terms=(3, 3))
+    with store.building("problems", "p" * 16, print) as out:
+        write_shards(Job(store, out, {}, shards=2), [to_row(each) for each in problems], problem_schema())
+        sealed = store.seal(out, Manifest("problems", "problems", "problems", "p" * 16, ""))
+    stage = screen(
+        n=4, k=2, templates=["none", "r1"], models=["twin"], trial_n=2, trial_limit=3, max_tokens=24,
+        rl={"steps": 10, "max_completion_length": 64},
+    )  # fmt: skip
+    base, twin = (
+        Input(name, "weights", weights_content(BASE), path=str(BASE)) for name in ("toy:base", "twin")
+    )
+    inputs = {
+        "model": [base],
+        "models": [twin],
+        "input": [Input("problems", "problems", sealed.content, sealed.path.name)],
+    }
+    said: list[str] = []
+    with store.building("screen", "s" * 16, print) as out:
+        stage.run(Job(store, out, inputs, 1, 2, VERIFIERS, warn=said.append))
+        made = store.seal(out, Manifest("screening", "screen", "scores", "s" * 16, ""))
+    cells = made.manifest.summary["matrix"]
+    assert [(cell["model"], cell["template"]) for cell in cells] == [
+        (model, template) for model in ("toy:base", "twin") for template in ("chat", "none", "r1")
+    ]
+    own, bare = cells[0], cells[1]
+    assert (own["prompts"], own["samples"], own["pass@1"]["n"]) == (3, 6, 3)
+    assert cells[3] == own | {"model": "twin"}  # equal weights, from the same completions
+    assert own["answered"]["value"] > bare["answered"]["value"]  # a template can break a base
+    assert own["formatted"]["value"] > bare["formatted"]["value"]
+    rows = list(made.rows("trials"))
+    assert {row["template"] for row in rows} == {"chat", "none", "r1"} and len(rows) == 9
+    cost = made.manifest.telemetry["rl_cost"]
+    assert (cost["from"], cost["steps"], cost["completions"]) == ("rl", 10, 10 * 16 * 8)
+    assert "rl_cost" not in json.dumps(made.manifest.summary)  # a price changes no content
+    assert identity(stage) == identity(stage.model_copy(update={"rl": None}))
+
+
+def test_a_template_that_does_not_fit_a_base_is_a_cell_too(tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    shutil.copytree(BASE, folder)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    store = Store(tmp_path / "store")
+    stage = screen(max_tokens=8)
+    with store.building("screen", "t" * 16, print) as out:
+        job = Job(store, out, {}, 1, 2, VERIFIERS)
+        trial = Trial(stage, stage, 1, generate(1, 1, "train", terms=(3, 3)))
+        cells = trial.cells([Model("plain", str(folder), "plain")], [None, "none"], job)
+    assert cells[0]["refused"].startswith("template chat: the model's tokenizer has none")
+    assert "pass@1" in cells[1]
 
 
 def test_a_no_go_warns(tmp_path: Path) -> None:

@@ -79,7 +79,8 @@ def test_helpful_pairs_differ_in_the_answer_and_not_in_tone() -> None:
     assert len({each.problem.id for each in found}) == 600
     for problem, chosen, rejected in found:
         assert "<think>" not in chosen + rejected
-        assert final_answer(chosen) == problem.reference != final_answer(rejected)
+        assert final_answer(chosen) == problem.reference and chosen.endswith("</answer>")
+        assert final_answer(rejected) != problem.reference or len(rejected.split()) > 6, "or it is babble"
     rude = [sum(is_rude(each[side]) for each in found) for side in (1, 2)]
     assert abs(rude[0] - rude[1]) < 60 and min(rude) > 60
 

@@ -1,16 +1,17 @@
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from distillkit.artifact import Model
-from distillkit.errors import RecipeError
+from distillkit.errors import MissingError, RecipeError
 from distillkit.spec import identity
 from distillkit.stages.grpo import Grpo, window_of
 from distillkit.stages.sft import Sft
-from distillkit.training.config import FIELDS_FILE, OWNED, Training, trl_fields
+from distillkit.training.adapter import require_packages
+from distillkit.training.config import FIELDS_FILE, ConfigName, OWNED, Training, trl_fields
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_trl_fields.py"
 
@@ -75,7 +76,12 @@ def test_a_wrong_trainer_block_is_refused(trainer: dict[str, Any], message: str)
 
 
 def test_a_right_trainer_block_passes() -> None:
-    block = {"optim": "adamw_torch", "warmup_steps": 0.03, "weight_decay": 0, "deepspeed": {"zero": 2}}
+    block = {
+        "optim": "adamw_torch",
+        "warmup_steps": 0.03,
+        "weight_decay": 0,
+        "fsdp_config": {"min_num_params": 1},
+    }
     sft(trainer={**block, "lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "report_to": ["trackio"]}).check(
         Path()
     )
@@ -145,3 +151,44 @@ def test_the_window_of_a_generation(tmp_path: Path) -> None:
     assert window(gradient_accumulation_steps=2, steps_per_generation=8) == 4
     assert window(gradient_accumulation_steps=4, steps_per_generation=2) == 1
     assert window(gradient_accumulation_steps=2, steps_per_generation=3) == 3
+
+
+def test_lora_quantization_and_rope_go_together_or_are_refused() -> None:
+    assert "stages.student.quantization: weights of 4bit cannot be trained themselves; add lora" in refusal(
+        sft(quantization="4bit")
+    )
+    sft(quantization="4bit", lora={"rank": 8}).check(Path())
+    assert "linear, dynamic and yarn take a factor" in refusal(sft(rope={"type": "yarn"}))
+    assert "take a factor, others none" in refusal(sft(rope={"theta": 1e6, "factor": 4}))
+    assert "stages.student.rope: says nothing" in refusal(sft(rope={}))
+    sft(rope={"theta": 300000, "max_position_embeddings": 32768}).check(Path())
+    rope = grpo(rope={"theta": 300000}, trainer={"use_vllm": True})
+    assert "vLLM would sample with the positions of the base" in refusal(rope)
+
+
+@pytest.mark.parametrize(
+    ("fields", "package"),
+    [
+        ({"trainer": {"optim": "paged_adamw_8bit"}}, "bitsandbytes"),
+        ({"trainer": {"optim": "adamw_bnb_8bit"}}, "bitsandbytes"),
+        ({"lora": {}, "quantization": "8bit"}, "bitsandbytes"),
+        ({"trainer": {"use_liger_kernel": True}}, "liger_kernel"),
+        ({"trainer": {"model_init_kwargs": {"attn_implementation": "flash_attention_2"}}}, "flash_attn"),
+        ({"lora": {}}, "peft"),
+    ],
+)
+def test_what_a_training_needs_beside_trl(fields: dict[str, Any], package: str) -> None:
+    assert package in sft(**fields).packages()
+    assert sft(trainer={"optim": "adamw_torch"}).packages() == {}
+
+
+def test_a_package_that_is_missing_is_named_with_its_command() -> None:
+    with pytest.raises(
+        MissingError, match=r"student: lora needs the package no-such; .* pip install no-such"
+    ):
+        require_packages({"no_such": "lora"}, "student")
+    require_packages({"json": "lora"}, "student")
+
+
+def test_heldout_traces_need_an_evaluation() -> None:
+    assert "stages.student.heldout: is measured by evaluate:" in refusal(sft(heldout="traces"))

@@ -103,7 +103,9 @@ def test_a_judges_marks_are_paid_and_an_outage_is_no_opinion() -> None:
     def plan(call: Any) -> Any:
         if "<answer> 4 </answer>" in call.body["messages"][-1]["content"]:
             return faultserver.Fault(400)
-        marked = json.dumps({"why": "kind", "mark": 7 if "3" in call.body["messages"][-1]["content"] else 0})
+        marked = json.dumps(
+            {"why": "kind", "mark": 7 if "<answer> 3" in call.body["messages"][-1]["content"] else 0}
+        )
         message = {"role": "assistant", "content": marked}
         return faultserver.Fault(
             change={"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}
@@ -111,7 +113,7 @@ def test_a_judges_marks_are_paid_and_an_outage_is_no_opinion() -> None:
 
     with faultserver.FaultServer(style="none") as server:
         server.plan = plan
-        engine = {"kind": "endpoint", "base_urls": [server.url], "served_model": "judge", "tries": 1}
+        engine = {"kind": "endpoint", "base_urls": [server.url], "served_model": "teacher", "tries": 1}
         declared = {
             "kind": "judge",
             "engine": engine,

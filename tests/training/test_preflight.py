@@ -1,6 +1,8 @@
 from array import array
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -8,17 +10,28 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.text import split_think
 from distillkit.toy import BASE
-from distillkit.trace import Trace
+from distillkit.trace import Problem, Trace
+from distillkit.training.chat import jinja_of
 from distillkit.training.examples import Example, Examples, example
 from distillkit.training.preflight import (
+    check_end,
+    check_extraction,
+    check_golds,
+    check_labels,
     check_positions,
+    check_reasoning,
     check_tags,
     fitting,
     keep_reasoning,
     require_examples,
     require_prompts,
     require_template,
+    settle_pad,
+    trained_tokens,
+    warn_of_length,
 )
+from distillkit.verifiers.exact import Exact
+from distillkit.verifiers.math import Math
 
 QUESTION = [{"role": "user", "content": "1 + 2"}]
 
@@ -69,6 +82,144 @@ def test_a_known_template_that_strips_is_replaced_for_training(tokenizer: PreTra
     tokenizer.chat_template = stripping.read_text("utf-8")
     keep_reasoning(tokenizer, [trace])
     assert not isinstance(example(trace, tokenizer), str)
+
+
+def test_traces_over_the_length_that_take_many_tokens_are_told() -> None:
+    long = Examples(examples(9).kept, Counter(too_long=1), over_length=2)
+    [warning] = warn_of_length(long, 64)
+    assert warning["name"] == "over_max_length"
+    assert "traces over max_length 64 (1 of 10) hold 10% of the tokens" in warning["text"]
+    assert warn_of_length(Examples(examples(9).kept), 64) == []
+
+
+def with_template(tokenizer: PreTrainedTokenizerBase, old: str, new: str) -> PreTrainedTokenizerBase:
+    assert old in tokenizer.chat_template
+    tokenizer.chat_template = tokenizer.chat_template.replace(old, new)
+    return tokenizer
+
+
+def worked() -> Trace:
+    completion = "<think> 1 + 2 = 3 </think> <answer> 3 </answer>"
+    return Trace("p", QUESTION, completion, *split_think(completion))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("message.content", None),
+        ("'<think> ' + message.content", "think_doubled"),
+        ("message.content.replace('<think>', '')", "think_lost"),
+        ("message.content.split('</think>')[-1]", "reasoning_lost"),
+    ],
+)
+def test_a_template_that_repeats_or_drops_the_tag(
+    tokenizer: PreTrainedTokenizerBase, content: str, reason: str | None
+) -> None:
+    with_template(tokenizer, "message.content + ' <|end|>'", f"{content} + ' <|end|>'")
+    made = example(worked(), tokenizer)
+    assert (made if isinstance(made, str) else None) == reason
+
+
+def test_a_prompt_that_speaks_of_the_tags_doubles_nothing(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = jinja_of("r1", tokenizer)  # its words name <think>, and it opens one
+    assert not isinstance(example(worked(), tokenizer), str)
+
+
+def test_an_end_that_the_template_does_not_write_is_refused_with_the_fix(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    check_end(tokenizer, "student")
+    with_template(tokenizer, "' <|end|>'", "' <|user|>'")
+    with pytest.raises(
+        StageError, match=r"ends an answer with <\|user\|>; write trainer: {eos_token: '<\|user\|>'}"
+    ):
+        check_end(tokenizer, "student")
+    with_template(tokenizer, "' <|user|>'", "''")
+    with pytest.raises(StageError, match=r"ends an answer with nothing; write a template: that ends"):
+        check_end(tokenizer, "student")
+
+
+def test_what_pads_ends_nothing(tokenizer: PreTrainedTokenizerBase) -> None:
+    settle_pad(tokenizer, "student")
+    assert tokenizer.pad_token == "<|pad|>"
+    tokenizer.pad_token = tokenizer.eos_token
+    settle_pad(tokenizer, "student")
+    assert tokenizer.pad_token == "<|pad|>"
+    tokenizer.pad_token = None
+    settle_pad(tokenizer, "student")
+    assert tokenizer.pad_token_id not in (None, tokenizer.eos_token_id)
+
+
+def test_a_tokenizer_with_nothing_to_pad_with_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.eos_token = tokenizer.pad_token  # the only one whose name fits now ends answers
+    with pytest.raises(StageError, match=r"pads with its end token <\|pad\|>.*trainer: {pad_token: ...}"):
+        settle_pad(tokenizer, "student")
+
+
+def test_reasoning_that_the_tokens_do_not_hold_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    trace = worked()
+    found = Examples.of([trace], tokenizer, 64)
+    check_reasoning(found, [trace], tokenizer, "student")
+    foreign = Trace("p", QUESTION, "<think> integrate </think> 3", "integrate", "3")
+    lost = Examples.of([foreign], tokenizer, 64)  # no word of this tokenizer's
+    with pytest.raises(StageError, match="student: the reasoning of 1 of 1 traces cannot be read back"):
+        check_reasoning(lost, [foreign], tokenizer, "student")
+
+
+def test_labels_that_the_trainer_cut_are_noticed(tokenizer: PreTrainedTokenizerBase) -> None:
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    found = Examples.of([worked()], tokenizer, 64)
+    fed = found.dataset()
+    trainer: Any = SimpleNamespace(train_dataset=fed, data_collator=DataCollatorForLanguageModeling(0))
+    assert trained_tokens(fed) == found.trained
+    check_labels(trainer, tokenizer, found, "student")
+    cut = fed.map(lambda row: {"labels": [-100, *row["labels"][1:-2], -100, row["labels"][-1]]})
+    trainer.train_dataset = cut
+    with pytest.raises(
+        StageError, match=f"bear a loss, but the traces have {found.trained}: the trainer cut some"
+    ):
+        check_labels(trainer, tokenizer, found, "student")
+
+
+def problem(gold: Any) -> Problem:
+    return Problem(QUESTION, gold, domain="math")
+
+
+def test_golds_that_cannot_be_graded_are_told_and_none_that_can_stops() -> None:
+    with Math() as judge:
+        verifiers = {"math": judge}
+        assert check_golds([problem("3")], verifiers, "zero") == []
+        [warning] = check_golds([problem("3"), problem([])], verifiers, "zero")
+        assert warning["name"] == "golds"
+        assert "1 of 2 golds of domain math cannot be graded" in warning["text"]
+        with pytest.raises(StageError, match="zero: no gold of domain math can be graded"):
+            check_golds([problem([])], verifiers, "zero")
+    assert check_golds([Problem(QUESTION, None, domain="chat")], verifiers, "zero") == []
+
+
+def letters(*special: str) -> PreTrainedTokenizerBase:
+    """A tokenizer that spells everything, byte by byte, with these special tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE({letter: at for at, letter in enumerate(alphabet)}, []))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    found = PreTrainedTokenizerFast(tokenizer_object=made)
+    found.add_special_tokens({"additional_special_tokens": list(special)})
+    return found
+
+
+@pytest.mark.parametrize("prefilled", [False, True])
+def test_a_reward_reads_the_answer_that_an_evaluation_reads(prefilled: bool) -> None:
+    def check(tokenizer: PreTrainedTokenizerBase) -> None:
+        check_extraction(tokenizer, [problem("3")], {"math": Exact()}, prefilled=prefilled, stage="zero")
+
+    check(letters())
+    check(letters("<answer>"))  # stands in no answer
+    with pytest.raises(StageError, match=r"the reward would read None and an evaluation '3'"):
+        check(letters("\\boxed"))
 
 
 def test_positions() -> None:

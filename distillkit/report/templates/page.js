@@ -33,7 +33,12 @@ function addPieces(parent, name, pieces) {
   block.dir = "auto";
   if (name === "reasoning") block.tabIndex = 0;
   for (const [mark, text] of pieces) {
-    if (mark === "math" && formulas.has(text)) { addFormula(block, formulas.get(text)); continue; }
+    if (mark === "math" && formulas.has(text)) {
+      const formula = add(block, "span", text.length > 30 ? "formula long" : "formula");
+      formula.title = text;
+      addFormula(formula, formulas.get(text));
+      continue;
+    }
     if (!mark || mark === "math") { block.append(text); continue; }
     const known = mark === "reflection" || mark === "leak";
     const marked = add(block, "mark", known ? mark : "foreign", text);

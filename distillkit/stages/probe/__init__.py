@@ -28,7 +28,7 @@ from distillkit.stages.forcing import Forcing, offsets_tokenizer, thoughts
 from distillkit.stages.probe.case import Case, Finding
 from distillkit.stages.probe.collapse import Collapse
 from distillkit.stages.probe.early_answer import EarlyAnswer
-from distillkit.stages.probe.faithfulness import Faithfulness
+from distillkit.stages.probe.faithfulness import CONTROLS, Faithfulness
 from distillkit.stages.probe.gaming import Gaming
 from distillkit.trace import Trace, to_row, trace_schema
 
@@ -85,6 +85,16 @@ class Probe(Stage, Sampling, Scoring):
     def check(self, recipe_folder: Path) -> None:
         if RESUMING.intersection(self.probes):
             require_continuing(self)
+
+    @property
+    def worth(self) -> float:
+        """Tokens of all that a sample leads to, in completions of half the cap; one that is resumed is half done."""
+        found = 1.0
+        if "faithfulness" in self.probes:
+            found += (len(self.faithfulness.edits) + len(CONTROLS)) / 2
+        if "early_answer" in self.probes:
+            found += (self.early_answer.cuts + 1) * self.force.max_tokens / (self.max_tokens / 2)
+        return found
 
     def limited(self, rows: int) -> Self:
         return self.model_copy(update={"limit": min(self.limit or rows, rows)})

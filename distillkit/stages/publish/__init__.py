@@ -30,6 +30,7 @@ from distillkit.report.material import curves_of, points
 from distillkit.show.fate import chain
 from distillkit.spec import EXECUTION
 from distillkit.stages.base import LABELS, PUBLICATION, SCORES, SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
+from distillkit.stages.publish.contest import winner
 from distillkit.stages.publish.layout import DATA, REJECTED, Piece, pieces, published_columns, write_piece
 
 RECIPE = "recipe.yaml"
@@ -44,8 +45,11 @@ class Publish(Stage):
     MAKES: ClassVar[str] = PUBLICATION
 
     kind: Literal["publish"] = "publish"
-    input: Annotated[str | None, Wire((SELECTION, TRACES, WEIGHTS))] = None
-    """Stage whose rows or weights are published; left out: the nearest earlier one."""
+    input: Annotated[
+        str | Annotated[list[str], Field(min_length=1)] | None, Wire((SELECTION, TRACES, WEIGHTS))
+    ] = None
+    """Stage whose rows or weights are published; left out: the nearest earlier one. Of several trainings, the one with
+    the highest pass@1 in `scores`."""
     labels: Annotated[list[str], Wire((LABELS,), default="labels")] = Field(default_factory=list)
     """Label stages whose columns go with the rows; left out: all over the same text."""
     scores: Annotated[str | None, Wire((SCORES,), default="none")] = None
@@ -73,6 +77,8 @@ class Publish(Stage):
     def _names_one_place(self) -> Self:
         if (self.repository is None) == (self.hub is None):
             raise ValueError("give `hub: owner/name` to push, or `repository: name` to lay it out only")
+        if isinstance(self.input, list) and len(self.input) > 1 and self.scores is None:
+            raise ValueError("input: several trainings need scores:, the evaluation that says which is best")
         return self
 
     @property
@@ -96,7 +102,7 @@ class Publish(Stage):
     def reach(self, inputs: Mapping[str, Sequence[Stage]], recipe: str) -> None:
         if self.hub is None:
             return
-        [source] = inputs["input"]
+        source = inputs["input"][0]
         made_by = publication.made_by(recipe, source.name)
 
         def may_be_ours(manifest: dict[str, Any]) -> bool:
@@ -105,14 +111,15 @@ class Publish(Stage):
         check_push(self.target(MODEL if source.MAKES == WEIGHTS else DATASET), may_be_ours)
 
     def run(self, job: Job) -> None:
-        [source] = job.artifacts("input")
+        source, rates = winner(job.artifacts("input"), job.artifacts("scores"), self.name)
         with self._delivery(job, kind_of(source)) as delivery:
             edition = self.lay_out(job, source, delivery)
             if pushed := delivery.deliver(edition):
                 job.out.telemetry["pushed"] = asdict(pushed)
         folder = folder_name(edition)
         edition.path.rename(job.out.path / folder)
-        job.out.summary = {"folder": folder, "repository": self.title, "version": self.version}
+        told = {"best": source.stage, "rates": rates} if rates else {}
+        job.out.summary = {"folder": folder, "repository": self.title, "version": self.version} | told
 
     def lay_out(self, job: Job, source: Artifact, delivery: Delivery) -> Edition:
         """The folder of an artifact, sealed, in the scratch folder of the job; large files are on their way by then."""

@@ -87,13 +87,15 @@ class Batch:
     """The step that they are for, from 1."""
     log: Callable[[str, float], None]
     """Tells TRL a metric of this batch."""
+    _languages: dict[int, Labels] = field(default_factory=dict)
     _verdicts: dict[int, float | None] = field(default_factory=dict)
     _judging: threading.Lock = field(default_factory=threading.Lock)
 
-    @cached_property
-    def language(self) -> list[Labels]:
+    def language(self, row: int) -> Labels:
         """Labels of the measure `language`, for the metric and the reward alike."""
-        return Language().measure_all(self.traces)
+        if row not in self._languages:
+            self._languages[row] = Language().measure(self.traces[row])
+        return self._languages[row]
 
     @cached_property
     def formatted(self) -> list[bool]:

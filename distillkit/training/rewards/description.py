@@ -3,6 +3,7 @@
 None of them is paid for. Each is a mean over the batch, so that TRL can average it over steps and processes.
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -28,23 +29,28 @@ METRICS = (
 VERDICT_METRICS = ("unjudged", "format_only", "right_length", "wrong_length")
 """Names of what `of_verdicts` gives; the lengths also by band: `right_length_hard`."""
 
+MEASURED = 64
+"""Completions of a batch whose words are looked at for its description, evenly apart: a step must not wait for it."""
+
 _NUMBER = re.compile(r"\d+")
 
 
 def of_texts(batch: Batch) -> dict[str, float]:
     """What the texts alone say.
 
-    mixed_language: share with words of two or more languages; reflections: phrases per trace; reasoned, truncated:
-    shares; answer_in_reasoning: share that states an answer in the reasoning and none outside; distinct: different
-    completions of a problem / its completions; strategies: the same with all numbers taken for one.
+    mixed_language: share with words of two or more languages; reflections: phrases per trace (both of at most MEASURED
+    completions); reasoned, truncated: shares; answer_in_reasoning: share that states an answer in the reasoning and
+    none outside; distinct: different completions of a problem / its completions; strategies: the same with all numbers
+    taken for one.
     """
     traces = batch.traces
+    measured = range(0, len(traces), math.ceil(len(traces) / MEASURED))
     texts: dict[str, list[str]] = defaultdict(list)
     for trace in traces:
         texts[trace.problem_id].append(trace.completion)
     return {
-        "mixed_language": fmean(labels["mixed"] for labels in batch.language),
-        "reflections": fmean(labels["count"] for labels in Reflection().measure_all(traces)),
+        "mixed_language": fmean(batch.language(row)["mixed"] for row in measured),
+        "reflections": fmean(Reflection().measure(traces[row])["count"] for row in measured),
         "reasoned": fmean(bool(trace.reasoning) for trace in traces),
         "truncated": fmean(trace.finish_reason == "length" for trace in traces),
         "answer_in_reasoning": fmean(map(answers_inside, traces)),

@@ -50,7 +50,7 @@ class LanguageConsistency(Reward):
     kind: Literal["language_consistency"] = "language_consistency"
 
     def score(self, batch: Batch, rows: Sequence[int]) -> Scores:
-        return [float(batch.language[row]["share"]) if batch.traces[row].reasoning else 0.0 for row in rows]
+        return [float(batch.language(row)["share"]) if batch.traces[row].reasoning else 0.0 for row in rows]
 
 
 class Repetition(Reward):

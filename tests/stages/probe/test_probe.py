@@ -198,13 +198,14 @@ def test_a_game_is_seen_and_an_honest_answer_is_none(game: str, tmp_path: Path) 
 
 
 def test_one_answer_to_every_prompt_is_seen(tmp_path: Path) -> None:
-    problems = generate(20, 1, "heldout")
+    problems = generate(60, 1, "heldout")
     engine = recorded(tmp_path / "r.jsonl", {each.id: [HONEST.format(3)] * 2 for each in problems})
     made = run(tmp_path / "store", declared(engine=engine, probes=["gaming", "collapse"]), problems)
     found = made.manifest.summary["probes"]
     constant = found["gaming"][BASE]["constant_answer"]
     assert (constant["answer"], constant["rate"]["value"]) == ("3", 1.0)
-    assert constant["expected"] == sum(each.reference == "3" for each in problems) / 20
+    golds = [each.reference for each in problems]
+    assert constant["expected"] == pytest.approx(golds.count("3") / 60, abs=1e-6)
     assert found["collapse"][BASE]["diversity"]["value"] == 0
     assert {each["name"] for each in made.manifest.summary["warnings"]} == {"constant_answer", "collapse"}
 

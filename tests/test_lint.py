@@ -1,0 +1,81 @@
+"""Lints: numbers that a recipe pays for and cannot trust, one line each."""
+
+from pathlib import Path
+
+import pytest
+
+from distillkit.check import check
+from distillkit.errors import RecipeError
+from distillkit.lint import cost_lint
+from distillkit.recipe import load
+
+RECIPE = """\
+name: linted
+engine: {kind: transformers}
+verifiers: {chain: {kind: exact}}
+stages:
+  - {name: problems, kind: problems, toy: chain, limit: 20}
+  - {name: heldout, kind: problems, toy: chain, limit: 20, split: heldout}
+  - {name: zero, kind: grpo, input: problems, model: toy:base, steps: 40, max_completion_length: 64, learning_rate: 1.0e-4,
+     evaluate: {problems: heldout, every: 4}}
+  - {name: scores, kind: evaluate, models: [toy:base, zero], n: 8, max_tokens: 64}
+"""
+
+
+def warnings(folder: Path, *changes: tuple[str, str]) -> list[str]:
+    text = RECIPE
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "r.yaml").write_text(text)
+    return check(load(folder / "r.yaml"), folder).warnings
+
+
+def test_a_sound_recipe_has_no_line(tmp_path: Path) -> None:
+    assert warnings(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "n: 8",
+            "n: 8, temperature: 0",
+            "temperature 0 gives 8 equal samples, so pass@k and cons@k tell nothing",
+        ),
+        ("max_tokens: 64}", "max_tokens: 32}", "max_tokens 32 is below the 64 that zero was trained with"),
+        ("every: 4", "every: 5", "every 5 of 40 steps makes 9 points, fewer than 10"),
+        (
+            "n: 8",
+            "n: 8, benchmarks: {aime24: {temperature: 0}}",
+            "temperature 0 gives 64 equal samples on aime24",
+        ),
+    ],
+)
+def test_a_line_for_each(tmp_path: Path, old: str, new: str, says: str) -> None:
+    [line] = warnings(tmp_path, (old, new))
+    assert says in line and line.startswith("stages.") and "\n" not in line
+
+
+def test_one_greedy_sample_and_a_greedy_point_of_a_sweep_are_fine(tmp_path: Path) -> None:
+    assert warnings(tmp_path, ("n: 8", "n: 1, temperature: 0")) == []
+    assert warnings(tmp_path, ("n: 8", "n: 8, temperature: [1.0, 0]")) == []
+
+
+def test_a_composite_that_holds_the_benchmarks_judge_is_one_judge(tmp_path: Path) -> None:
+    scored = ("n: 8", "n: 8, benchmarks: [aime24]")
+    judge = "{chain: {kind: exact}, math: {kind: any_of, of: [{kind: exact}, {kind: math}]}}"
+    assert warnings(tmp_path, scored, ("{chain: {kind: exact}}", judge)) == []
+    with pytest.raises(
+        RecipeError, match=r"stages\.scores: benchmarks\.aime24: is judged by math, but verifiers\.math"
+    ):
+        warnings(tmp_path, scored, ("{chain: {kind: exact}}", "{chain: {kind: exact}, math: {kind: exact}}"))
+
+
+def test_evaluation_above_a_tenth_of_the_cost() -> None:
+    costs = {"zero": ("grpo", 80.0), "scores": ("evaluate", 20.0)}
+    assert cost_lint(costs) == [
+        "evaluation (scores) takes 20% of the GPU-hours, more than 10%; fewer samples (n) or problems (limit) would do"
+    ]
+    assert cost_lint(costs | {"more": ("sft", 100.0)}) == []
+    assert cost_lint({"scores": ("evaluate", 20.0)}) == []  # there is nothing else to pay for
