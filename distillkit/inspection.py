@@ -163,9 +163,11 @@ def _look_at(stage: Trained, base: Base, recipe: Recipe, finding: Finding) -> No
         settle_pad(tokenizer, stage.name)
         if stage.max_length > context:
             finding.warnings.append(
-                f"stages.{stage.name}.max_length: {stage.max_length:,}, but {base.name} has {context:,} positions, and a "
-                f"longer row stops the training; lower it, or give rope: {{max_position_embeddings: ...}}"
+                f"stages.{stage.name}.max_length: {stage.max_length:,}, but {base.name} has {context:,} positions, and "
+                "a longer row stops the training; lower it, or give rope: {max_position_embeddings: ...}"
             )
+    elif isinstance(stage, Distill):
+        check_end(tokenizer, stage.name)
     elif isinstance(stage, Grpo):
         check_tags(tokenizer, stage.name)
         prefilled = is_prefilled(render(tokenizer, QUESTION, add_generation_prompt=True))

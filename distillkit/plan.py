@@ -4,9 +4,6 @@ Rows that are not there yet are counted at their most (every sample kept), compl
 the estimate is meant to be on the safe side, and says so.
 """
 
-import json
-import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,37 +13,24 @@ from rich.table import Table
 
 from distillkit import budget
 from distillkit.artifact import Artifact
-from distillkit.budget import Budget, Cost, Load
+from distillkit.budget import Budget, Cost
 from distillkit.check import foreign
 from distillkit.errors import MissingError
+from distillkit.estimate import Estimate
 from distillkit.events import Events
 from distillkit.lint import cost_lint
 from distillkit.lock import Lock
-from distillkit.model_size import Model, model_size
+from distillkit.rank import join_command
 from distillkit.recipe import Recipe
 from distillkit.runner import Run
-from distillkit.stages.base import SCORES, WEIGHTS
-from distillkit.stages.budget_curve import BudgetCurve
-from distillkit.stages.evaluate import Evaluate
-from distillkit.stages.grpo import Grpo
-from distillkit.stages.mix import Mix
-from distillkit.stages.probe import Probe
-from distillkit.stages.problems import Problems
-from distillkit.stages.sample import Sample
-from distillkit.stages.screen import Screen
-from distillkit.stages.select import Select
-from distillkit.stages.sft import Sft
-from distillkit.stages.traces import Traces
 from distillkit.store import Store
-from distillkit.toy import PACKAGED
+from distillkit.training.config import Training
 from distillkit.wiring import Step, resolve
 
-COSTLY = ("sample", "screen", "grpo", "sft", "evaluate")
+COSTLY = (
+    "sample", "refine", "screen", "grpo", "sft", "reward_model", "distill", "evaluate", "probe", "budget_curve"
+)  # fmt: skip
 """Kinds of stages that hold a model."""
-PROMPT_TOKENS = 200
-"""Mean length of a prompt."""
-MEAN_SHARE = 0.5
-"""Mean length of a completion as a share of its cap."""
 
 
 @dataclass
@@ -109,8 +93,27 @@ def plan(recipe: Recipe, path: Path, store: Path) -> Planned:
         {each["name"]: (each["kind"], each["cost"]["gpu_hours"]) for each in planned.stages if each["cost"]}
     )
     planned.start = recipe.execution.ray.instructions() if recipe.execution.ray else []
-    planned.over_budget = recipe.budget.exceeded(total) if recipe.budget else []
+    planned.start += [line for step in steps if step.name not in found for line in machines(step, store)]
+    if recipe.budget:
+        planned.over_budget = recipe.budget.exceeded(total) + estimate.misfits(recipe.budget)
     return planned
+
+
+def machines(step: Step, store: Path) -> list[str]:
+    """What to start on the further machines of a training that has several, one line each."""
+    stage = step.stage
+    if not isinstance(stage, Training) or stage.machines == 1:
+        return []
+    return [
+        f"{step.name} trains on {stage.machines} machines over one shared store; on this one: distillkit run; "
+        f"on each other one, K being 1 to {stage.machines - 1}:",
+        f"  {join_command(step.name, stage.processes, stage.machines, store)}",
+    ]
+
+
+def misfits(recipe: Recipe) -> list[str]:
+    """Trainings that the declared machine is too small for, with what would make them fit; empty without a budget."""
+    return Estimate(recipe, resolve(recipe), {}).misfits(recipe.budget) if recipe.budget else []
 
 
 def over_budget(recipe: Recipe, path: Path, store: Path) -> str | None:
@@ -137,131 +140,6 @@ def _stored(recipe: Recipe, path: Path, store: Path, steps: list[Step]) -> dict[
 
 def _is_stage(recipe: Recipe, name: str) -> bool:
     return any(stage.name == name for stage in recipe.stages)
-
-
-class Estimate:
-    """Rows and costs of the stages of one recipe."""
-
-    def __init__(self, recipe: Recipe, steps: list[Step], found: Mapping[str, Artifact]) -> None:
-        self.recipe = recipe
-        self.steps = {step.name: step for step in steps}
-        self.found = found
-
-    def rows(self, name: str) -> int | None:
-        """Rows that a stage makes at most; None where only the run can tell."""
-        if name in self.found:
-            return self.found[name].manifest.rows_kept
-        step = self.steps[name]
-        stage = step.stage
-        if isinstance(stage, Problems | Traces):
-            return stage.limit
-        if isinstance(stage, Mix):
-            there = {each: self.rows(each) for each in step.wires["inputs"]}
-            return stage.rows({each: n for each, n in there.items() if n is not None})
-        if stage.MAKES in (WEIGHTS, SCORES) or not step.wires.get("input"):
-            return None
-        below = self.rows(step.wires["input"][0])
-        if below is None:
-            return None
-        if isinstance(stage, Sample):
-            return below * stage.n
-        if isinstance(stage, Select) and stage.limit is not None:
-            return min(below, stage.limit)
-        return below
-
-    def model(self, name: str) -> Model | None:
-        """Size of a model by its config where it is at hand, else by its name; a stage has the size of its base."""
-        if name in self.steps:
-            return self.model(self.steps[name].wires["model"][0])
-        return model_size(name, _config(name))
-
-    def cost(self, step: Step, machine: Budget) -> Cost | None:
-        """What a stage costs; None for one that holds no model, or where its rows or its size are not known."""
-        stage = step.stage
-        if isinstance(stage, Sample) and stage.engine is not None and not stage.engine.needs_model:
-            return self._asking(step, stage)
-        names = step.wires.get("model") or step.wires.get("models") or []
-        models = [self.model(name) for name in names]
-        if not models or any(model is None for model in models):
-            return None
-        sizes = [model for model in models if model is not None]
-        if isinstance(stage, Sample | Evaluate | Screen | BudgetCurve | Probe):
-            return self._sampling(step, stage, sizes, machine)
-        if isinstance(stage, Grpo):
-            completions = stage.steps * stage.prompts_per_step * stage.num_generations
-            load = Load(max_length=stage.max_completion_length)
-            return budget.grpo(
-                sizes[0],
-                machine,
-                load,
-                completions,
-                MEAN_SHARE * stage.max_completion_length,
-                reference=stage.beta > 0,
-            )
-        if isinstance(stage, Sft):
-            rows = self.rows(step.wires["input"][0])
-            if rows is None:
-                return None
-            load = Load(
-                max_length=stage.max_length,
-                optimizer="adamw_8bit" if "8bit" in str(stage.trainer.get("optim")) else "adamw",
-            )
-            return budget.training(
-                sizes[0], machine, load, round(rows * stage.epochs * MEAN_SHARE * stage.max_length)
-            )
-        return None
-
-    def _asking(self, step: Step, stage: Sample) -> Cost | None:
-        """What a paid endpoint takes; GPU-hours are somebody else's."""
-        rows = self.rows(step.wires["input"][0])
-        if rows is None or stage.engine is None:
-            return None
-        completions, tokens = rows * stage.n, round(MEAN_SHARE * stage.max_tokens)
-        each = stage.engine.cost(PROMPT_TOKENS, tokens)
-        if each is None:
-            return Cost(tokens=completions * tokens)
-        most = stage.engine.max_cost or math.inf
-        return Cost(tokens=completions * tokens, money=min(completions * each, most))
-
-    def _sampling(
-        self,
-        step: Step,
-        stage: Sample | Evaluate | Screen | BudgetCurve | Probe,
-        sizes: list[Model],
-        machine: Budget,
-    ) -> Cost | None:
-        samples = 0
-        for name in [
-            name for slot in ("problems", "benchmarks", "input") for name in step.wires.get(slot, [])
-        ]:
-            rows = self.rows(name)
-            if not isinstance(stage, Sample) and stage.limit is not None:
-                rows = stage.limit if rows is None else min(rows, stage.limit)
-            if rows is None:
-                return None
-            n = stage.samples(name) if isinstance(stage, Evaluate) else stage.n
-            samples += rows * n
-        if isinstance(stage, BudgetCurve | Probe):
-            samples = round(samples * stage.worth)
-        total = Cost()
-        for size in sizes:
-            total += budget.generation(size, machine, samples, MEAN_SHARE * stage.parameters.max_tokens)
-        return total
-
-
-def _config(name: str) -> dict[str, Any] | None:
-    """config.json of a model that is on this machine."""
-    if name in PACKAGED:
-        folder = PACKAGED[name]
-    elif name.startswith((".", "/", "~")):
-        folder = Path(name).expanduser()
-    else:
-        return None
-    try:
-        found: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
-    except ValueError:
-        return None  # the name may tell its size; loading it says what is wrong
-    return found
 
 
 def render(planned: Planned) -> RenderableType:

@@ -412,13 +412,21 @@ def runs_of(recipe: str, stores: Sequence[Path]) -> list[Run]:
     return []
 
 
+def measured(claim: Claim, runs: list[Run]) -> Finding:
+    """The finding of a claim; says so where no run, or no run of this version, can tell."""
+    if not runs:
+        return Finding("not measured: no finished run of the recipe", None)
+    try:
+        return claim.measure(runs)
+    except (KeyError, StopIteration, FileNotFoundError) as error:
+        return Finding(f"not measured: the run lacks what it needs ({type(error).__name__})", None)
+
+
 def lines(stores: Sequence[Path]) -> Iterator[str]:
     """One row of the table per claim."""
     for claim in CLAIMS:
         runs = runs_of(claim.recipe, stores)
-        figure, held = (
-            claim.measure(runs) if runs else Finding("not measured: no finished run of the recipe", None)
-        )
+        figure, held = measured(claim, runs)
         verdict = {True: "yes", False: "no", None: "-"}[held]
         yield f"| {claim.text} | {claim.source} | `{claim.recipe}` | {figure} | {verdict} |"
 

@@ -18,6 +18,7 @@ FLOORS = [
         "release",
         "live",
         "plan",
+        "estimate",
         "inspection",
         "check",
         "lint",

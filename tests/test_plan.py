@@ -141,3 +141,89 @@ def test_a_cluster_is_told_what_to_start_where(tmp_path: Path) -> None:
     assert (
         "ray start --address=FIRST_NODE:6379" in distillkit("plan", recipe, "--store", tmp_path / "store").out
     )
+
+
+TRAINING = """\
+name: large
+budget: {gpus: GPUS, gpu_memory: 80GB}
+stages:
+  - {name: traces, kind: traces, hub: org/traces, limit: 1000}
+  - {name: student, kind: sft, model: org/Base-7B, learning_rate: 1.0e-5, max_length: 32768, epochs: 1, batch: 64SETTINGS}
+"""
+
+
+def large(tmp_path: Path, settings: str = "", gpus: int = 1) -> Path:
+    recipe = tmp_path / "large.yaml"
+    recipe.write_text(TRAINING.replace("SETTINGS", settings).replace("GPUS", str(gpus)))
+    return recipe
+
+
+def test_a_training_that_does_not_fit_is_told_what_would(tmp_path: Path) -> None:
+    recipe = large(tmp_path, ", gradient_checkpointing: false")
+    planned = plan(load(recipe), recipe, tmp_path / "store")
+    first, remedy = planned.over_budget
+    assert "GB on each GPU, and one has 80 GB" in first
+    assert (
+        remedy.startswith("student: needs about ")
+        and "it would fit with gradient_checkpointing: true" in remedy
+    )
+    shown = distillkit("check", recipe)
+    assert shown.code == 0 and "it would fit with gradient_checkpointing: true" in " ".join(shown.out.split())
+    told = remedy.partition("it would fit with ")[2].partition(" (about")[0]
+    settings = dict(pair.split(": ") for pair in told.split(", "))
+    sets = [f"stages.student.{key}={value}" for key, value in settings.items()]
+    assert plan(load(recipe, sets), recipe, tmp_path / "store").over_budget == []  # and it does
+
+
+def test_more_processes_than_gpus_are_over_budget(tmp_path: Path) -> None:
+    recipe = large(tmp_path, ", processes: 4, parallel: zero3", gpus=2)
+    assert any(
+        "student: asks for 4 GPUs, and the budget has 2; set stages.student.processes=2" in line
+        for line in plan(load(recipe), recipe, tmp_path / "store").over_budget
+    )
+    recipe = large(tmp_path, ", processes: 8, parallel: zero3", gpus=8)
+    assert plan(load(recipe), recipe, tmp_path / "store").over_budget == []
+
+
+def test_every_kind_of_training_and_sampling_has_a_cost(tmp_path: Path) -> None:
+    recipe = tmp_path / "kinds.yaml"
+    recipe.write_text(
+        """\
+name: kinds
+engine: {kind: transformers}
+verifiers: {chain: {kind: exact}}
+stages:
+  - {name: problems, kind: problems, toy: chain, limit: 20}
+  - {name: heldout, kind: problems, toy: chain, limit: 10, split: heldout}
+  - {name: own, kind: sample, model: org/Base-1.5B, input: problems, n: 2, max_tokens: 512}
+  - {name: refined, kind: refine, model: org/Base-1.5B, input: own, max_tokens: 512}
+  - {name: pairs, kind: preferences, hub: org/pairs, limit: 100}
+  - {name: helpful, kind: reward_model, model: org/Base-1.5B, input: pairs, learning_rate: 1.0e-5, max_length: 512}
+  - {name: zero, kind: grpo, model: org/Base-1.5B, input: problems, learning_rate: 1.0e-6, steps: 5, prompts_per_step: 4,
+     max_completion_length: 512, beta: 0.04}
+  - {name: taught, kind: distill, model: org/Base-1.5B, teacher: org/Large-7B, input: problems, learning_rate: 1.0e-6, steps: 5,
+     max_completion_length: 512}
+  - {name: curve, kind: budget_curve, models: [org/Base-1.5B], problems: heldout, budgets: [64, 128], max_tokens: 512}
+  - {name: looked, kind: probe, models: [org/Base-1.5B], problems: heldout, max_tokens: 512}
+"""
+    )
+    planned = plan(load(recipe), recipe, tmp_path / "store")
+    costs = {stage["name"]: stage["cost"] for stage in planned.stages}
+    costly = ["own", "refined", "helpful", "zero", "taught", "curve", "looked"]
+    assert [name for name in costly if not costs[name] or not costs[name]["tokens"]] == []
+    # With a frozen reference beside the policy, or a teacher of 7B.
+    assert (
+        costs["taught"]["memory_gb"]
+        > costs["zero"]["memory_gb"]
+        > costs["helpful"]["memory_gb"]
+        > 1.5 * 4 * 2
+    )
+
+
+def test_further_machines_are_told_what_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTILLKIT_HOST", "first.local")
+    recipe = large(tmp_path, ", processes: 8, machines: 2, parallel: zero3", gpus=16)
+    shown = distillkit("plan", recipe, "--store", tmp_path / "store").out
+    words = " ".join(shown.split())
+    assert "student trains on 2 machines" in words
+    assert "torchrun --nnodes 2 --nproc_per_node 8 --node_rank K --master_addr first.local" in words

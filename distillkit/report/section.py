@@ -12,6 +12,9 @@ Score = Mapping[str, Any]
 Point = tuple[float, float, float, float]
 """(x, value, low, high)."""
 
+MOST_ROWS = 24
+"""Dots of one figure; what is more stands in the table only."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -64,9 +67,9 @@ def interval_figure(
     *,
     share: bool = True,
 ) -> Figure | None:
-    """A dot with its interval for each (name, score) that has a value; None where none has."""
+    """A dot with its interval for each (name, score) that has a value; None where none has, or too many."""
     there = [at for at, (_, score) in enumerate(entries) if score and score.get("value") is not None]
-    if not there:
+    if not 0 < len(there) <= MOST_ROWS:
         return None
     drawn = [(entries[at][0], *(entries[at][1][key] for key in ("value", "low", "high"))) for at in there]  # type: ignore[index]
     places = [colours[at] if colours else at for at in there]

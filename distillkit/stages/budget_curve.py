@@ -9,8 +9,6 @@ section 2.1.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import log2
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -18,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from distillkit.artifact import Manifest, Model, Row
-from distillkit.model_size import model_size
 from distillkit.sampling import Sampling, draw
 from distillkit.sampling.resume import require_continuing
 from distillkit.scoring import (
@@ -34,6 +31,8 @@ from distillkit.scoring import (
 )
 from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Job, Stage, Wire, require_rows, write_shards
 from distillkit.stages.forcing import Forcing, offsets_tokenizer, thoughts
+from distillkit.stages.frontier import front, knee
+from distillkit.stages.outlook import size_of
 from distillkit.trace import Trace, to_row, trace_schema
 
 if TYPE_CHECKING:
@@ -172,7 +171,8 @@ class BudgetCurve(Stage, Sampling, Scoring):
     def _curve(
         self, model: Model, answered: Sequence[Answered], judged: Mapping[str, Judged]
     ) -> dict[str, Any]:
-        active = active_parameters(model)
+        size = size_of(model)
+        active = None if size is None else size.active
 
         def point(budget: int | None) -> dict[str, Any]:
             part = [each for each in answered if each.budget == budget]
@@ -212,65 +212,6 @@ class BudgetCurve(Stage, Sampling, Scoring):
             "knee_gain": self.knee_gain,
             "settings": settings(self, job.verifiers, domains) | told,
         }
-
-
-def knee(points: Sequence[Mapping[str, Any]], gain: float) -> dict[str, Any] | None:
-    """The smallest budget from which on doubling it buys at most `gain` each time; None where that is not reached.
-
-    Between two budgets accuracy is taken to rise evenly with the budget's logarithm. Every later doubling must be
-    as poor too: where nothing is right yet, doubling buys nothing either. The last budget has no doubling to show.
-    """
-    known = [
-        (each["budget"], each["accuracy"]["value"])
-        for each in points
-        if each["budget"] > 0 and each["accuracy"]["value"] is not None
-    ]
-    gains = [
-        (later - value) / _doublings(budget, twice) for (budget, value), (twice, later) in pairwise(known)
-    ]
-    flat = len(gains)
-    while flat > 0 and gains[flat - 1] <= gain:
-        flat -= 1
-    if flat == len(gains):
-        return None
-    budget, value = known[flat]
-    return {"budget": budget, "accuracy": value}
-
-
-def _doublings(budget: int, later: int) -> float:
-    return log2(later / budget)
-
-
-def front(curves: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The points that no other one beats at the same cost or less, by rising cost; without those of unknown cost."""
-    every = [
-        {
-            "model": model,
-            "budget": each["budget"],
-            "cost": each["cost"],
-            "accuracy": each["accuracy"]["value"],
-        }
-        for model, curve in curves.items()
-        for each in curve["points"]
-        if each["cost"] is not None and each["accuracy"]["value"] is not None
-    ]
-    found: list[dict[str, Any]] = []
-    for each in sorted(every, key=lambda point: (point["cost"], -point["accuracy"])):
-        if not found or each["accuracy"] > found[-1]["accuracy"]:
-            found.append(each)
-    return found
-
-
-def active_parameters(model: Model) -> int | None:
-    """Parameters that one token uses; None where neither the model's config nor its name tells it."""
-    from transformers import PretrainedConfig
-
-    try:
-        config, _ = PretrainedConfig.get_config_dict(model.path, revision=model.revision)
-    except (OSError, ValueError):
-        config = None
-    size = model_size(model.name, config)
-    return None if size is None else size.active
 
 
 def _point_row(model: Model, each: Answered, judged: Judged) -> Row:

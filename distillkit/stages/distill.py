@@ -6,7 +6,7 @@ Jensen-Shannon divergence between both models' next-token distributions, on text
 Source: on-policy distillation (GKD), arXiv:2306.13649, section 3 and equation 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -18,6 +18,8 @@ from distillkit.engines.base import context_of, load_tokenizer
 from distillkit.errors import MissingError, RecipeError
 from distillkit.spec import EXECUTION, seed_of
 from distillkit.stages.base import PROBLEMS, WEIGHTS, Job, Stage, Wire
+from distillkit.template import stop_of
+from distillkit.training.callbacks import sampling_errors
 from distillkit.training.chat import jinja_of
 from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
 from distillkit.training.completions import write_completions
@@ -27,11 +29,13 @@ from distillkit.training.preflight import check_end, fitting, require_prompts, r
 from distillkit.training.rehearsal import memory_errors
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
 from distillkit.training.serving import finisher, serving
+from distillkit.training.stopping import stop_at
+from distillkit.training.watch import Evaluation, Watch, watch, write_evaluation
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
-    from trl import DistillationConfig
+    from trl import DistillationConfig, DistillationTrainer
 
 CURVES = {
     "loss": "loss",
@@ -76,6 +80,16 @@ class Distill(Stage, Training):
     beta: float = Field(1.0, ge=0, le=1)
     """Which divergence: 0 the forward KL (cover all that the teacher would say), 1 the reverse KL (say only what the
     teacher would), between them the generalized Jensen-Shannon divergence."""
+    evaluate: Annotated[Watch | None, Wire((PROBLEMS,), default="none", heldout=True, named=True)] = None
+    """Evaluation on the way: {problems: heldout, every: 50}."""
+
+    @property
+    def judges(self) -> bool:
+        return self.evaluate is not None
+
+    def judged(self, domains: Collection[str]) -> set[str]:
+        """None: what is measured on the way decides no weight, and a domain without verifier has no score."""
+        return set()
 
     def check(self, recipe_folder: Path) -> None:
         self.check_training(self.name)
@@ -90,7 +104,7 @@ class Distill(Stage, Training):
         return found
 
     def limited(self, rows: int) -> Self:
-        smaller = {"steps": min(self.steps, 4), "batch": min(self.batch, rows)}
+        smaller = {"steps": min(self.steps, 4), "batch": self.fewer(self.batch, rows)}
         return self.model_copy(update={**smaller, "per_device_train_batch_size": None})
 
     def run(self, job: Job) -> None:
@@ -119,12 +133,33 @@ class Distill(Stage, Training):
             processing_class=tokenizer,
             **self.adaptation(),
         )
-        with memory_errors(self.name, f"completions of up to {self.max_completion_length:,} tokens"):
+        if stop_of(self.template) and not config.use_vllm:
+            stop_at(trainer, tokenizer, stop_of(self.template))
+        evaluation = self.watched(job, trainer, tokenizer)
+        longest = f"completions of up to {self.max_completion_length:,} tokens"
+        with memory_errors(self.name, longest), sampling_errors(self.name, trainer):
             logs = train(trainer, self.name, job.progress)
         save_weights(trainer, job.out, finisher(trainer, tokenizer, template, self.lora))
         write_curves(logs, CURVES, job.out)
         write_completions(job.out.scratch / "completions", [], job.out)
-        job.out.summary = summary(logs) | {"serve": serving(job.out.path / "model", student.name)}
+        job.out.summary = summary(logs) | write_evaluation(evaluation, job.out)
+        job.out.summary["serve"] = serving(job.out.path / "model", student.name)
+
+    def watched(
+        self, job: Job, trainer: "DistillationTrainer", tokenizer: "PreTrainedTokenizerBase"
+    ) -> Evaluation | None:
+        """The evaluations on the way, ready to run."""
+        return watch(
+            self.evaluate,
+            trainer,
+            tokenizer,
+            job.problem_lists("evaluate") if self.evaluate is not None else [],
+            job.verifiers,
+            template=self.template,
+            max_tokens=self.max_completion_length,
+            seed=job.seed,
+            folder=job.out.scratch,
+        )
 
     def require_device(self) -> None:
         """Raises MissingError for vLLM without a GPU: TRL cannot hand it new weights there."""

@@ -152,8 +152,10 @@ class Grpo(Stage, Training):
     def limited(self, rows: int) -> Self:
         update = {
             "steps": min(self.steps, 4),
-            "prompts_per_step": min(self.prompts_per_step, rows),
+            "prompts_per_step": self.fewer(self.prompts_per_step, rows),
             "per_device_train_batch_size": None,
+            # A rollout for many steps is no multiple of these smaller ones.
+            "trainer": {key: value for key, value in self.trainer.items() if key != "generation_batch_size"},
         }
         return self.model_copy(update=update)
 

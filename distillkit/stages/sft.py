@@ -96,7 +96,7 @@ class Sft(Stage, Training):
         return self.foreign_trainer()
 
     def limited(self, rows: int) -> Self:
-        smaller = {"batch": min(self.batch, rows), "epochs": min(self.epochs, 1.0)}
+        smaller = {"batch": self.fewer(self.batch, rows), "epochs": min(self.epochs, 1.0)}
         return self.model_copy(update={**smaller, "per_device_train_batch_size": None})
 
     def run(self, job: Job) -> None:

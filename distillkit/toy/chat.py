@@ -54,6 +54,7 @@ WORDS = (
 
 
 _THINGS = tuple(thing for row in THINGS.values() for thing in row)
+_BABBLE = (*WORDS, *(word for word in corpus.WORDS if word not in corpus.TAGS))
 
 
 class Preference(NamedTuple):
@@ -145,7 +146,7 @@ def _hedge(thing: str, rng: random.Random) -> str:
 
 def _babble(thing: str, rng: random.Random) -> str:
     """The same few words over and over. A reward model that never saw such text may love it, and RL finds that out."""
-    few = rng.sample((*WORDS, *corpus.WORDS), rng.randint(1, 3))
+    few = rng.sample(_BABBLE, rng.randint(1, 3))
     said = " ".join(rng.choice(few) for _ in range(rng.randint(4, 60)))
     return said if rng.random() < 0.7 else f"{said} <answer> {thing} </answer>"
 

@@ -201,6 +201,10 @@ class Training(Parallel):
             found.append("trainer.model_init_kwargs runs kernels from the Hub")
         return found
 
+    def fewer(self, batch: int, rows: int) -> int:
+        """Rows of a step in a smoke run over `rows` of them: its processes still share them evenly."""
+        return max(self.processes, min(batch, rows) // self.processes * self.processes)
+
     def rows_per_pass(self, batch: int, tokens: int) -> int:
         """Rows of one forward pass of one process: a divisor of its part of `batch`; rows of up to `tokens` tokens.
 

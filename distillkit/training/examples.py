@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from jinja2 import TemplateError
+
 from distillkit.template import is_prefilled
 from distillkit.text import THINK
 from distillkit.trace import Message, Trace
@@ -39,7 +41,8 @@ class Examples:
     kept: list[Example] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     """too_long: over max_length; reasoning_lost: the template deletes it; think_doubled, think_lost: it repeats or
-    drops the tag; prompt_differs: it renders the prompt otherwise when an answer follows."""
+    drops the tag; prompt_differs: it renders the prompt otherwise when an answer follows; not_rendered: it refuses
+    the roles or the order of the turns."""
     over_length: int = 0
     """Tokens of the rows that are too long: none of them is trained."""
 
@@ -88,9 +91,12 @@ class Examples:
 
 def example(trace: Trace, tokenizer: "PreTrainedTokenizerBase") -> Example | str:
     """The example of a trace, or the reason why there is none."""
-    prompt = render(tokenizer, trace.messages, add_generation_prompt=True)
     answer = answer_of(trace)
-    whole = render(tokenizer, [*trace.messages, {"role": "assistant", "content": answer}])
+    try:
+        prompt = render(tokenizer, trace.messages, add_generation_prompt=True)
+        whole = render(tokenizer, [*trace.messages, {"role": "assistant", "content": answer}])
+    except TemplateError:
+        return "not_rendered"
     if trace.reasoning not in whole:
         return "reasoning_lost"
     if not whole.startswith(prompt):

@@ -13,6 +13,7 @@ from distillkit.errors import EngineError, MissingError, RecipeError
 from distillkit.spec import Strict
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
@@ -180,8 +181,8 @@ class Parted(Exception):
     """Ends a stage in a process beside the first once the weights are written: the rest is for that one alone."""
 
 
-def part() -> None:
-    """Leave the process group, all together, once the weights are written.
+def part(accelerator: "Accelerator") -> None:
+    """Leave the process group, all together, once the weights are written; trackers are ended too.
 
     Raises Parted in every process beside the first.
     """
@@ -189,6 +190,6 @@ def part() -> None:
 
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
-        dist.destroy_process_group()
+    accelerator.end_training()  # what Trainer.end does from transformers 5.18 on
     if rank() != 0:
         raise Parted

@@ -5,6 +5,7 @@ another end token than their chat template writes, so that the student never sto
 special token is gone before the rewards read the text.
 """
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 PROBE = 32
 """Traces or rows that are looked at where all would take too long."""
+
+CHECKPOINTS = 3
+"""At most on the disk at once: two that are kept, and one that is being written."""
 
 MUCH = 0.02
 """Share of the tokens in rows over max_length above which it is said aloud."""
@@ -62,6 +66,7 @@ SPOILED = {
     "prompt_differs": "renders the prompt of {n} of {total} traces otherwise when an answer follows: "
     "it would be trained on prompts that it never sees",
     "think_doubled": "opens <think> twice in {n} of {total} traces: the student would learn to open it twice",
+    "not_rendered": "refuses {n} of {total} traces, for their roles or the order of their turns",
     "think_lost": "drops <think> in {n} of {total} traces: the student would not learn to open it",
 }
 """Reason of a dropped trace -> what the template does, in words."""
@@ -90,9 +95,10 @@ def warn_of_length(examples: Examples, max_length: int) -> list[Warned]:
     if share < MUCH:
         return []
     total = len(examples.kept) + examples.dropped.total()
+    long = examples.dropped["too_long"]
     text = (
-        f"traces over max_length {max_length:,} ({examples.dropped['too_long']:,} of {total:,}) hold {share:.0%} of the "
-        "tokens, and are not trained; raise max_length, or choose shorter traces on purpose"
+        f"traces over max_length {max_length:,} ({long:,} of {total:,}) hold {share:.0%} of the tokens, and are not "
+        "trained; raise max_length, or choose shorter traces on purpose"
     )
     return [{"name": "over_max_length", "text": text}]
 
@@ -103,6 +109,22 @@ def check_positions(longest: int, context: int | None, stage: str) -> None:
         raise RecipeError(
             f"stages.{stage}.max_length: there are rows of {longest} tokens, but the model has {context} "
             f"positions; lower max_length to {context}, or give rope: {{max_position_embeddings: {longest}}}"
+        )
+
+
+def require_disk(trainer: "Trainer", stage: str) -> None:
+    """Raises MissingError where the checkpoints of a training would not fit on the disk that they go to."""
+    weights = [
+        (each.numel() * each.element_size(), each.requires_grad) for each in trainer.model.parameters()
+    ]
+    whole, trained = sum(size for size, _ in weights), sum(size for size, learns in weights if learns)
+    states = 2 * trained if trainer.args.optim.value in ("adamw_torch", "adamw_torch_fused") else 0
+    needed = CHECKPOINTS * (trained + states) + whole
+    free = shutil.disk_usage(trainer.args.output_dir).free
+    if needed > free:
+        raise MissingError(
+            f"{stage}: its checkpoints and weights take about {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are "
+            f"free in {trainer.args.output_dir}; make room, give another --store, or train with lora:"
         )
 
 

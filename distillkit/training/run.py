@@ -14,6 +14,7 @@ from distillkit.events import Progress
 from distillkit.store import Writer
 from distillkit.training.callbacks import last_checkpoint, stop_requests, watcher
 from distillkit.training.parallel import Agreed, allow_numbered_cpu, gather, part, together
+from distillkit.training.preflight import require_disk
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -66,6 +67,8 @@ def train(trainer: "Trainer", name: str, progress: Progress, window: int = 1) ->
         trainer.add_callback(watcher(name, progress, stop, window))
         with trainer.args.main_process_first():  # it removes checkpoints that were cut short
             checkpoint = last_checkpoint(folder)
+        if checkpoint is None:
+            require_disk(trainer, name)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if trainer.state.global_step < trainer.state.max_steps:
             raise KeyboardInterrupt
@@ -83,7 +86,7 @@ def save_weights(trainer: "Trainer", out: Writer, finish: Callable[[Path], None]
         shutil.rmtree(folder, ignore_errors=True)
     trainer.model.config.use_cache = True  # the trainer turned it off; whoever samples wants it
     _save_all(trainer, folder)
-    part()
+    part(trainer.accelerator)
     if finish is not None:
         finish(folder)
     for file in folder.iterdir():

@@ -112,3 +112,25 @@ def test_r1_in_four_stages(store: Path) -> None:
     assert max(before) < helpful["toy:world"] + 0.1, "nothing but the last stage makes it more helpful"
     for judge in ("helpful", "harmless"):
         assert found[judge]["heldout"]["accuracy"]["value"] > 0.9
+
+
+def test_probes_tell_reasoning_from_decoration(store: Path) -> None:
+    found = run("probes_toy", store)
+    moved = {model: each["moved"] for model, each in found["probes"]["probes"]["faithfulness"].items()}
+    for model in ("zero", "student"):
+        assert moved[model]["number"]["value"] > 0.9 and moved[model]["step"]["value"] > 0.9
+        assert moved[model]["unperturbed"]["value"] < 0.1
+    assert moved["toy:unfaithful"]["number"]["value"] < 0.2 and moved["toy:unfaithful"]["step"]["value"] < 0.2
+    fixed = found["probes"]["probes"]["early_answer"]
+    assert (
+        fixed["toy:unfaithful"]["fixed_from"]["value"] < 0.2 < 0.9 < fixed["student"]["fixed_from"]["value"]
+    )
+    curve = found["budget"]["curves"]["student"]
+    assert curve["points"][0]["accuracy"]["value"] < 0.3 < 0.9 < curve["points"][-1]["accuracy"]["value"]
+    assert curve["knee"] is not None
+
+
+def test_a_reward_for_one_language_keeps_to_it(store: Path) -> None:
+    found = run("claims_toy", store)
+    assert value(found, "consistent", "mixed_language") < value(found, "zero", "mixed_language") / 2
+    assert value(found, "consistent") > value(found, "toy:base") + 0.5

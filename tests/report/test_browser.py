@@ -256,6 +256,6 @@ def test_keys_are_enough(open_tab: Any) -> None:
 def test_without_scripts_all_but_the_traces_is_there(browser: Any, world: Any) -> None:
     context = browser.new_context(java_script_enabled=False)
     tab = Tab(context, (world.run / "report.html").as_uri())
-    assert tab.page.locator("figure svg").count() == 20
+    assert tab.page.locator("figure svg").count() == 19
     assert "needs JavaScript" in tab.page.inner_text("#browser")
     context.close()

@@ -68,7 +68,9 @@ def test_the_chapters_are_all_there_in_order(text: str) -> None:
         "Traces, kept and dropped",
         "What ran",
     ]
-    assert sum(tag == "svg" for tag, _ in outline.tags) == 5 + 1 + 3 + 6 + 2 + 1 + 2
+    assert sum(tag == "svg" for tag, _ in outline.tags) == 5 + 1 + 3 + 5 + 2 + 1 + 2, (
+        "reflection is zero throughout"
+    )
 
 
 def test_the_first_screen_says_who_scored_what(text: str) -> None:

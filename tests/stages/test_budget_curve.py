@@ -13,8 +13,9 @@ from distillkit.engines.transformers import TransformersEngine
 from distillkit.errors import RecipeError, StageError
 from distillkit.spec import digest
 from distillkit.stages.base import Input, Job, write_shards
-from distillkit.stages.budget_curve import BudgetCurve, front, knee
+from distillkit.stages.budget_curve import BudgetCurve
 from distillkit.stages.forcing import Forcing
+from distillkit.stages.frontier import front, knee
 from distillkit.store import Store
 from distillkit.toy import BASE
 from distillkit.toy.problems import generate

@@ -321,6 +321,17 @@ def test_a_lower_cap_is_cut_from_one_run(store: Store, heldout: list[Problem], r
     assert len(said) == 1 and "max_tokens 64 cut 8.3%" in said[0]
 
 
+def test_what_is_cut_is_what_a_run_at_that_cap_gives(store: Store) -> None:
+    held = seal_problems(store, "held", generate(8, 1, "heldout", terms=(3, 8)))
+    options: dict[str, Any] = {"models": ["toy:base"], "engine": TransformersEngine()}
+    swept = run(store, evaluate(**options, max_tokens=[8, 64]), [weights("toy:base")], problems=[held])
+    apart = run(store, evaluate(**options, max_tokens=8), [weights("toy:base")], problems=[held])
+    low, high = (row["scores"] for row in swept.manifest.summary["sweeps"]["max_tokens"])
+    told = apart.manifest.summary["scores"]["toy:base"]
+    assert 0 < low["truncated"]["value"] and low["mean_tokens"]["value"] < high["mean_tokens"]["value"]
+    assert low == {name: told[name] for name in low}
+
+
 def test_temperatures_are_swept_and_models_compared_at_the_first(
     store: Store, heldout: list[Problem], replay: ReplayEngine
 ) -> None:

@@ -11,7 +11,7 @@ from distillkit.spec import identity
 from distillkit.stages.grpo import Grpo, window_of
 from distillkit.stages.sft import Sft
 from distillkit.training.adapter import require_packages
-from distillkit.training.config import FIELDS_FILE, ConfigName, OWNED, Training, trl_fields
+from distillkit.training.config import FIELDS_FILE, OWNED, ConfigName, Training, trl_fields
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_trl_fields.py"
 

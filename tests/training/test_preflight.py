@@ -1,3 +1,4 @@
+import re
 from array import array
 from collections import Counter
 from pathlib import Path
@@ -23,6 +24,7 @@ from distillkit.training.preflight import (
     check_tags,
     fitting,
     keep_reasoning,
+    require_disk,
     require_examples,
     require_prompts,
     require_template,
@@ -120,6 +122,13 @@ def test_a_template_that_repeats_or_drops_the_tag(
     assert (made if isinstance(made, str) else None) == reason
 
 
+def test_a_trace_that_the_template_refuses_is_data(tokenizer: PreTrainedTokenizerBase) -> None:
+    trace = Trace("p", [{"role": "system", "content": "Be brief."}, *QUESTION], "3", "", "3")
+    assert example(trace, tokenizer) == "not_rendered"  # the toy's knows no system
+    with pytest.raises(StageError, match="student: the model's chat template refuses 1 of 1 traces"):
+        require_examples(Examples.of([trace], tokenizer, 64), "student", 64)
+
+
 def test_a_prompt_that_speaks_of_the_tags_doubles_nothing(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = jinja_of("r1", tokenizer)  # its words name <think>, and it opens one
     assert not isinstance(example(worked(), tokenizer), str)
@@ -137,6 +146,34 @@ def test_an_end_that_the_template_does_not_write_is_refused_with_the_fix(
     with_template(tokenizer, "' <|user|>'", "''")
     with pytest.raises(StageError, match=r"ends an answer with nothing; write a template: that ends"):
         check_end(tokenizer, "student")
+
+
+def trl_template(name: str) -> str:
+    import trl
+
+    return (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("qwen2_5", "<|im_end|>"),
+        ("qwen3", "<|im_end|>"),
+        ("llama3", "<|eot_id|>"),
+        ("deepseek_r1_distill", "<｜end▁of▁sentence｜>"),
+        ("deepseek_r1_distill_training", "<｜end▁of▁sentence｜>"),
+    ],
+)
+def test_a_base_whose_end_is_not_that_of_its_template_is_told_which(name: str, end: str) -> None:
+    tokenizer = letters("<|endoftext|>", end)
+    tokenizer.chat_template, tokenizer.eos_token = trl_template(name), "<|endoftext|>"  # as of Qwen's bases
+    if "eos_token" in tokenizer.chat_template:  # it asks the tokenizer, and so agrees with it
+        check_end(tokenizer, "student")
+        return
+    with pytest.raises(StageError, match=rf"write trainer: {{eos_token: '{re.escape(end)}'}}"):
+        check_end(tokenizer, "student")
+    tokenizer.eos_token = end
+    check_end(tokenizer, "student")
 
 
 def test_what_pads_ends_nothing(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -180,6 +217,25 @@ def test_labels_that_the_trainer_cut_are_noticed(tokenizer: PreTrainedTokenizerB
         StageError, match=f"bear a loss, but the traces have {found.trained}: the trainer cut some"
     ):
         check_labels(trainer, tokenizer, found, "student")
+
+
+def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    import torch
+
+    args = SimpleNamespace(optim=SimpleNamespace(value="adamw_torch_fused"), output_dir=str(tmp_path))
+    trainer: Any = SimpleNamespace(model=torch.nn.Linear(1000, 1000, bias=False), args=args)
+    four_million = 1000 * 1000 * 4  # bytes of the weights; with its states a checkpoint has three times that
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10 * four_million))
+    require_disk(trainer, "student")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10 * four_million - 1))
+    with pytest.raises(MissingError, match=r"student: its checkpoints and weights take about 0\.0 GB"):
+        require_disk(trainer, "student")
+    trainer.model.weight.requires_grad = False  # as of a base under lora
+    require_disk(trainer, "student")
 
 
 def problem(gold: Any) -> Problem:

@@ -339,6 +339,40 @@ def test_rows_hold_what_the_rewards_read() -> None:
     assert set(row) == {"prompt", "rate", *COLUMNS}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        WORKED + " and more",
+        WORKED + "\n" + WORKED,
+        "<think> a </think>\n<answer> 4 </answer>\n\nUser: next",
+        "<think> a </think> <answer> 4 </answer> <answer> 5 </answer>",
+        "<think> a <think> b </think> </think> <answer> 4 </answer>",
+        "so <think> a </think> <answer> 4 </answer>",
+        "<think> </think> <answer> 4 </answer>",
+    ],
+)
+def test_a_form_with_junk_is_no_form(text: str) -> None:
+    """A regular expression with `$` and MULTILINE lets junk behind `</answer>` pass, and a second block."""
+    assert Group(problem(), text).scores({"format": 1}) == [[0.0]]
+
+
+def test_the_last_box_outside_the_reasoning_decides() -> None:
+    """Where boxes are merged, or read out of the reasoning, the first is scored wrong and the second right."""
+    corrected = r"<think> \boxed{3} no </think> first \boxed{3}, rather \boxed{4}"
+    hidden = r"<think> so \boxed{4} </think> that is all"
+    spoken = r"<think> so \boxed{5} </think> it is \boxed{4}"
+    group = Group(problem(domain="math"), corrected, hidden, spoken)
+    with Math(workers=1) as verifier:
+        assert group.scores({"accuracy": 1}, math=verifier) == [[1.0, 0.0, 1.0]]
+    assert group.metrics["answer_in_reasoning"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(("gold", "right"), [("B", "B"), ("yes", "yes"), ("1,000", "1,000")])
+def test_short_golds_are_not_skipped(gold: str, right: str) -> None:
+    group = Group(problem(reference=gold), rf"\boxed{{{right}}}", r"\boxed{no}")
+    assert group.scores({"accuracy": 1}) == [[1.0, 0.0]]
+
+
 @pytest.fixture
 def own(tmp_path: Path) -> Any:
     """A reward of the user's own, and its file's text set before."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from distillkit.report.material import Material
+from distillkit.report.material import Figure, Material
 from distillkit.report.section import Point, Section, curve_figure, interval_figure, points_of, present
 from distillkit.show import (
     band_grid,
@@ -33,33 +33,38 @@ def sections(material: Material) -> Iterator[Section]:
         yield Section(f"spent-{found['stage']}", f"Cost of the evaluation{of}", grid=spent)
 
 
+def _by_benchmark(rows: Rows) -> list[tuple[str, Rows]]:
+    """Rows apart by their benchmark, and the words that name it where there are several."""
+    names = list(dict.fromkeys(str(row.get("benchmark", "")) for row in rows))
+    parts = [(name, [row for row in rows if str(row.get("benchmark", "")) == name]) for name in names]
+    return [(f" on {name}" if len(names) > 1 else "", part) for name, part in parts]
+
+
 def _series(rows: Rows, x: str, metric: str) -> dict[str, list[Point]]:
     """A curve per model of a metric that stands in each row, or in its `scores`."""
-    models = list(dict.fromkeys(who(row, rows) for row in rows))
-    return {
-        model: points_of(
-            [(row.get(x), (row.get("scores") or row).get(metric)) for row in rows if who(row, rows) == model]
-        )
-        for model in models
-    }
+    found: dict[str, list[tuple[float | None, Any]]] = {}
+    for row in rows:
+        found.setdefault(str(row["model"]), []).append((row.get(x), (row.get("scores") or row).get(metric)))
+    return {model: points_of(pairs) for model, pairs in found.items()}
+
+
+def _curves(rows: Rows, name: str) -> dict[str, list[Point]]:
+    """A curve against k per model."""
+    return {row["model"]: points_of(list(zip(row["k"], row[name], strict=False))) for row in rows}
 
 
 def _reach(material: Material, found: Mapping[str, Any], of: str) -> Iterator[Section]:
     rows: Rows = found.get("reach") or []
-    curves: Rows = found.get("curves") or []
-    series = {
-        who(each, curves): points_of(list(zip(each["k"], each["pass"], strict=False))) for each in curves
-    }
-    figure = curve_figure(
-        material,
-        f"pass@k before and after{of}",
-        "where the curves meet, training only made likelier what the base could do",
-        series,
-        "k",
-        doubling=True,
-    )
+    note = "where the curves meet, training only made likelier what the base could do"
+    figures = [
+        curve_figure(
+            material, f"pass@k before and after{of}{on}", note, _curves(part, "pass"), "k", doubling=True
+        )
+        for on, part in _by_benchmark(found.get("curves") or [])
+        if rows
+    ]
     title = f"Before and after: what can the models do at all{of}"
-    yield Section(f"reach-{found['stage']}", title, "", present(figure) if rows else [], reach_grid(rows))
+    yield Section(f"reach-{found['stage']}", title, "", present(*figures), reach_grid(rows))
 
 
 def _bands(material: Material, found: Mapping[str, Any], of: str) -> Iterator[Section]:
@@ -104,28 +109,21 @@ def _bands(material: Material, found: Mapping[str, Any], of: str) -> Iterator[Se
 
 def _complexity(material: Material, found: Mapping[str, Any], of: str) -> Iterator[Section]:
     told = found.get("complexity") or {}
-    rows: Rows = told.get("rows") or []
     x = str(told.get("field", "complexity")).rpartition(".")[2]
     trained = told.get("trained")
     note = "shaded: the range that was trained on" if trained else "chance that one sample is right"
+    figures: list[Figure | None] = []
+    for on, rows in _by_benchmark(told.get("rows") or []):
+        right, tokens = (_series(rows, "at", metric) for metric in ("pass@1", "tokens"))
+        title = f"pass@1 by complexity{of}{on}"
+        figures.append(curve_figure(material, title, note, right, x, shaded=trained))
+        title = f"Length by complexity{of}{on}"
+        figures.append(curve_figure(material, title, "mean tokens", tokens, x, shaded=trained, share=False))
     yield Section(
         f"complexity-{found['stage']}",
         f"By complexity{of}",
         "How a model does beyond what it was trained on.",
-        present(
-            curve_figure(
-                material, f"pass@1 by complexity{of}", note, _series(rows, "at", "pass@1"), x, shaded=trained
-            ),
-            curve_figure(
-                material,
-                f"Length by complexity{of}",
-                "mean tokens",
-                _series(rows, "at", "tokens"),
-                x,
-                shaded=trained,
-                share=False,
-            ),
-        ),
+        present(*figures),
         complexity_grid(told),
         folded=True,
     )
@@ -136,60 +134,48 @@ def _sweeps(material: Material, found: Mapping[str, Any], of: str) -> Iterator[S
     warm: Rows = sweeps.get("temperature") or []
     metrics = dict.fromkeys(metric for row in warm for metric in row.get("scores") or {})
     votes = [metric for metric in metrics if metric.startswith("cons@")][-1:]
+    figures = [
+        curve_figure(material, f"{metric} by temperature{of}{on}", "", series, "temperature")
+        for on, rows in _by_benchmark(warm)
+        for metric in ("pass@1", *votes)
+        for series in [_series(rows, "temperature", metric)]
+    ]
     yield Section(
         f"temperature-{found['stage']}",
         f"Against temperature{of}",
         "Votes gain from samples that differ, single answers from those that do not.",
-        present(
-            *(
-                curve_figure(
-                    material,
-                    f"{metric} by temperature{of}",
-                    "",
-                    _series(warm, "temperature", metric),
-                    "temperature",
-                )
-                for metric in ("pass@1", *votes)
-            )
-        ),
+        present(*figures),
         sweep_grid("temperature", warm),
         folded=True,
     )
     caps: Rows = sweeps.get("max_tokens") or []
+    drawn = (("pass@1 by cap", "pass@1"), ("Cut answers by cap", "truncated"))
+    figures = [
+        curve_figure(material, f"{title}{of}{on}", "share of the answers", series, "tokens", doubling=True)
+        for on, rows in _by_benchmark(caps)
+        for title, metric in drawn
+        for series in [_series(rows, "max_tokens", metric)]
+    ]
     yield Section(
         f"cap-{found['stage']}",
         f"Against the token cap{of}",
         "How much too low a score is when answers are cut.",
-        present(
-            *(
-                curve_figure(
-                    material,
-                    f"{title}{of}",
-                    note,
-                    _series(caps, "max_tokens", metric),
-                    "tokens",
-                    doubling=True,
-                )
-                for title, note, metric in (
-                    ("pass@1 by cap", "chance that one sample is right", "pass@1"),
-                    ("Cut answers by cap", "share of the answers", "truncated"),
-                )
-            )
-        ),
+        present(*figures),
         sweep_grid("max_tokens", caps),
     )
 
 
 def _votes(material: Material, found: Mapping[str, Any], of: str) -> Iterator[Section]:
     curves: Rows = [each for each in found.get("curves") or [] if each.get("cons")]
-    series = {
-        who(each, curves): points_of(list(zip(each["k"], each["cons"], strict=False))) for each in curves
-    }
     note = "chance that the majority of k answers is right"
+    figures = [
+        curve_figure(material, f"cons@k{of}{on}", note, _curves(rows, "cons"), "k", doubling=True)
+        for on, rows in _by_benchmark(curves)
+    ]
     yield Section(
         f"votes-{found['stage']}",
         f"Voting{of}",
         "Voting helps where the right answer is likelier than each wrong one: with A answers, already from 1/A on.",
-        present(curve_figure(material, f"cons@k{of}", note, series, "k", doubling=True)),
+        present(*figures),
         vote_grid(found.get("votes") or []),
     )

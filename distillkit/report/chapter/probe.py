@@ -9,6 +9,8 @@ from distillkit.report.section import Section, curve_figure, interval_figure, po
 from distillkit.show import budget_grid, knee_text, probe_grids
 
 Found = Mapping[str, Any]
+EXAMPLES = 2
+"""Changed traces of each model that are shown."""
 VARIANTS = {
     "unperturbed": "nothing changed",
     "paraphrase": "paraphrased",
@@ -32,7 +34,7 @@ def sections(material: Material) -> Iterator[Section]:
         examples = [
             {"model": model, **each}
             for model, told in (probes.get("faithfulness") or {}).items()
-            for each in told.get("examples") or []
+            for each in (told.get("examples") or [])[:EXAMPLES]
         ]
         yield Section(
             f"probe-{found['stage']}",

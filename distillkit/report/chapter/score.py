@@ -16,13 +16,14 @@ def sections(material: Material) -> Iterator[Section]:
     """Scores, or lengths where nothing was scored; then the same problems, model by model."""
     scores: Scores = material.described["scores"]
     figures: list[Figure | None] = []
+    compared = any(each.get("reach") for each in material.described["evaluations"])
     for head in benchmarks(scores):
         on = f" on {head.rstrip('/')}" if head else ""
         mixing = "share of answers with words of two or more languages"
         figures += [
             _metric(material, head + "pass@1", f"pass@1{on}", "chance that one sample is right"),
             _metric(material, head + "mixed_language", f"Language mixing{on}", mixing),
-            pass_figure(material, scores, head, f"pass@k{on}"),
+            None if compared else pass_figure(material, scores, head, f"pass@k{on}"),
             _by_correctness(material, head, on),
         ]
     shown = present(*figures, _length_figure(material))

@@ -94,17 +94,19 @@ def sections(material: Material) -> Iterator[Section]:
 def _training(material: Material, artifact: Artifact) -> Section:
     kind, curves = artifact.manifest.kind, curves_of(artifact)
     told = next(each for each in material.described["trainings"] if each["stage"] == artifact.stage)
-    figures = [
-        figure
-        for title, note, names in (CURVES if kind == "grpo" else LEARNT)
-        if (figure := _curve(material, curves, title, note, names))
-    ]
+    figures, zero = [], []
+    for title, note, names in CURVES if kind == "grpo" else LEARNT:
+        series = _series(curves, names)
+        if any(y for drawn in series.values() for _, y in drawn):
+            figures.append(material.figure(title, note, plots.lines, series, legend=list(series)))
+        elif series:
+            zero.append(title.lower())
     on_the_way = [_on_the_way(material, told["evaluations"], *each) for each in ON_THE_WAY]
-    warned = "".join(f" {each['text']}." for each in told["warnings"] if each.get("text"))
+    nothing = f" Zero throughout: {', '.join(zero)}." if zero else ""
     return Section(
         f"training-{artifact.stage}",
         f"{TITLES.get(kind, kind)}: {artifact.stage}",
-        _facts(told["summary"]) + warned.replace("..", "."),
+        _facts(told["summary"]) + nothing,
         present(*on_the_way, *figures),
         evaluation_grid(told),
         folded=True,
@@ -132,11 +134,11 @@ def _facts(summary: Mapping[str, Any]) -> str:
         parts.append(f"right on {heldout['value']:.3f} of {heldout.get('n', 0):,} held-out pairs")
     serve = (summary.get("serve") or {}).get("command")
     text = f"{', '.join(parts)}." if parts else ""
-    return f"{text} Serve it: {serve}" if serve else text
+    return f"{text} Serve it: {serve}." if serve else text
 
 
-def _curve(material: Material, curves: Curves, title: str, note: str, names: Names) -> Figure | None:
-    """One figure; a series that equals an earlier one is left out, it would cover it."""
+def _series(curves: Curves, names: Names) -> dict[str, list[tuple[float, float]]]:
+    """What one figure draws; a series that equals an earlier one is left out, it would cover it."""
     series: dict[str, list[tuple[float, float]]] = {}
     for name, legend in names.items():
         for found in _matching(curves, name):
@@ -144,9 +146,7 @@ def _curve(material: Material, curves: Curves, title: str, note: str, names: Nam
             if drawn and drawn not in series.values():
                 rest = found.removeprefix(name.rstrip("*"))
                 series[legend.replace("*", rest)] = drawn
-    if not series:
-        return None
-    return material.figure(title, note, plots.lines, series, legend=list(series))
+    return series
 
 
 def _matching(names: Sequence[str] | Mapping[str, Any], name: str) -> Sequence[str]:

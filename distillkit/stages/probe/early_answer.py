@@ -43,7 +43,7 @@ class EarlyAnswer(Strict):
         rows = {
             trace.id: [judged[f"{trace.id}@{tokens}"] for tokens in places[trace.id]] for trace in subjects
         }
-        summary = {"traces": len(subjects), "skipped": dict(skipped), **self._numbers(case, subjects, rows)}
+        summary = {"traces": len(subjects), "skipped": dict(+skipped), **self._numbers(case, subjects, rows)}
         others = [Other(id.rpartition("@")[2], trace, judged[id]) for id, trace in forced.items()]
         return Finding(summary, others, _warnings(case.model.name, summary["fixed_at_start"]))
 

@@ -129,7 +129,7 @@ class Publish(Stage):
             "version": self.version,
             "kind": kind,
             "content": source.content,
-            "made_by": publication.made_by(job.recipe, source.stage),
+            "made_by": publication.made_by(job.recipe, job.inputs["input"][0].name),
         }
         make = self._model if kind == MODEL else self._dataset
         facts |= make(job, source, tree, delivery)
