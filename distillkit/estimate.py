@@ -10,7 +10,7 @@ from typing import Any
 from distillkit import budget
 from distillkit.artifact import Artifact
 from distillkit.budget import Budget, Cost
-from distillkit.memory import Load, memory, suggest
+from distillkit.memory import Load, too_large
 from distillkit.model_size import Model, model_size
 from distillkit.recipe import Recipe
 from distillkit.stages.base import SCORES, WEIGHTS
@@ -233,17 +233,3 @@ def _config(name: str) -> dict[str, Any] | None:
 def _mean(stage: Grpo | Distill) -> float:
     """Tokens of one completion, taken at their mean."""
     return MEAN_SHARE * stage.max_completion_length
-
-
-def too_large(model: Model, load: Load, memory_gb: float, gpus: int = 1) -> str | None:
-    """Why a training does not fit a GPU, and the settings with which it would; None where it fits."""
-    needed = memory(model, load)
-    if needed.total <= memory_gb * 1e9:
-        return None
-    found = suggest(model, load, memory_gb, gpus)
-    remedy = (
-        f"it would fit with {found.text()}"
-        if found
-        else "no switch makes it fit: take a smaller model or more GPUs"
-    )
-    return f"needs about {needed.total / 1e9:.0f} GB of {memory_gb:.0f} GB on each GPU ({needed.text()}); {remedy}"

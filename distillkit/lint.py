@@ -10,6 +10,8 @@ from distillkit.errors import RecipeError
 from distillkit.recipe import Recipe
 from distillkit.stages.evaluate import Evaluate
 from distillkit.stages.grpo import Grpo
+from distillkit.stages.reward_model import RewardModelStage
+from distillkit.training.rewards import RewardModel
 from distillkit.verifiers.base import Verifier
 from distillkit.verifiers.composite import Composite
 from distillkit.wiring import Step, benchmark_names
@@ -27,7 +29,7 @@ def lints(recipe: Recipe, steps: Sequence[Step]) -> list[str]:
         if isinstance(step.stage, Evaluate):
             found += [*_greedy_votes(step.stage), *_low_caps(step.stage, recipe)]
         if isinstance(step.stage, Grpo):
-            found += _few_evaluations(step.stage)
+            found += [*_few_evaluations(step.stage), *_other_views(step.stage, recipe)]
     return found
 
 
@@ -50,6 +52,17 @@ def _low_caps(stage: Evaluate, recipe: Recipe) -> Iterator[str]:
             yield (
                 f"stages.{stage.name}: max_tokens {cap:,} is below the {trained[name].max_completion_length:,} that "
                 f"{name} was trained with, so its longer answers count as wrong; raise it"
+            )
+
+
+def _other_views(stage: Grpo, recipe: Recipe) -> Iterator[str]:
+    made = {each.name: each for each in recipe.stages if isinstance(each, RewardModelStage)}
+    for reward in stage.rewards:
+        if isinstance(reward, RewardModel) and reward.model in made and reward.on != made[reward.model].on:
+            learnt = made[reward.model].on
+            yield (
+                f"stages.{stage.name}.rewards: {reward.model} learnt to rate a {learnt} and is shown a {reward.on}: "
+                f"what it says of that means nothing; write on: {learnt}"
             )
 
 

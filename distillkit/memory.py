@@ -199,6 +199,20 @@ def suggest(model: Model, load: Load, memory_gb: float, gpus: int = 1) -> Sugges
     return Suggestion(settings, memory(model, _with(load, tried)))
 
 
+def too_large(model: Model, load: Load, memory_gb: float, gpus: int = 1) -> str | None:
+    """Why a training does not fit a GPU, and the settings with which it would; None where it fits."""
+    needed = memory(model, load)
+    if needed.total <= memory_gb * 1e9:
+        return None
+    found = suggest(model, load, memory_gb, gpus)
+    remedy = (
+        f"it would fit with {found.text()}"
+        if found
+        else "no switch makes it fit: take a smaller model or more GPUs"
+    )
+    return f"needs about {needed.total / 1e9:.0f} GB of {memory_gb:.0f} GB on each GPU ({needed.text()}); {remedy}"
+
+
 def _fits(model: Model, load: Load, memory_gb: float) -> bool:
     possible = load.base_bits is None or load.lora_rank is not None
     return possible and memory(model, load).total <= AIM * memory_gb * 1e9

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from distillkit.spec import canonical, digest
+from distillkit.text import THINK
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -139,6 +140,12 @@ class Trace:
     def text(self) -> str:
         """What measures read: the reasoning, or the whole completion where `<think>` was never opened."""
         return self.reasoning or self.completion
+
+    @property
+    def said(self) -> str:
+        """The assistant's message: the raw completion, with the `<think>` that its sampler's template opened."""
+        opened = not self.reasoning or THINK in self.completion
+        return self.completion if opened else f"{THINK}\n{self.completion}"
 
 
 @dataclass(frozen=True, slots=True)

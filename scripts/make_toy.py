@@ -83,6 +83,7 @@ class Plan:
     attention takes."""
 
     width: int
+    heads: int
     vocabulary: int
     """Rounded up with words that nothing uses."""
     words: tuple[str, ...] = WORDS
@@ -91,10 +92,10 @@ class Plan:
 
 
 PLANS = {
-    "base": Plan(128, 56),
-    "small": Plan(64, 56),
-    "tiny": Plan(32, 56),
-    "world": Plan(128, 96, (*WORDS, *chat.WORDS, *rewrite.WORDS), world, 4_000),
+    "base": Plan(128, 4, 56),
+    "small": Plan(64, 2, 56),
+    "tiny": Plan(48, 2, 56),
+    "world": Plan(128, 4, 96, (*WORDS, *chat.WORDS, *rewrite.WORDS), world, 4_000),
 }
 
 CHECK_PROBLEMS, CHECK_SAMPLES = 400, 16
@@ -132,8 +133,8 @@ def build_config(plan: Plan, tokenizer: "PreTrainedTokenizerFast") -> "Qwen3Conf
         hidden_size=plan.width,
         intermediate_size=2 * plan.width,
         num_hidden_layers=2,
-        num_attention_heads=plan.width // 32,
-        num_key_value_heads=plan.width // 32,
+        num_attention_heads=plan.heads,
+        num_key_value_heads=plan.heads,
         head_dim=32,
         max_position_embeddings=512,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},

@@ -187,7 +187,7 @@ def _formulas(traces: Iterable[Mapping[str, Any]]) -> dict[str, Node]:
         for mark, text in chain(trace["prompt"], trace["reasoning"], trace["response"]):
             if mark == MATH and text not in found and left > 0:
                 [latex] = [latex for _, _, latex in formulas(text)][:1] or [""]
-                node = tree(latex.strip())
+                node = tree(" ".join(latex.split()))
                 if node is not None:
                     found[text] = node
                     left -= len(json.dumps(node, ensure_ascii=False))

@@ -74,11 +74,17 @@ def cost_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
             "kind": artifact.manifest.kind,
             "tokens": _tokens(artifact.manifest.summary),
             "seconds": artifact.manifest.telemetry.get("seconds"),
-            "gpu_hours": artifact.manifest.telemetry.get("gpu_hours"),
+            "gpu_hours": _gpu_hours(artifact.manifest.telemetry),
             "money": artifact.manifest.telemetry.get("cost"),
         }
         for artifact in artifacts
     ]
+
+
+def _gpu_hours(telemetry: Mapping[str, Any]) -> float | None:
+    """Hours times GPUs, where the stage told how many it had."""
+    gpus, seconds = telemetry.get("gpus"), telemetry.get("seconds")
+    return gpus * seconds / 3600 if gpus and seconds else None
 
 
 def _tokens(summary: Mapping[str, Any]) -> int | None:

@@ -27,6 +27,7 @@ from distillkit.training.config import ConfigName, Training
 from distillkit.training.order import in_order
 from distillkit.training.preflight import check_end, fitting, require_prompts, require_template
 from distillkit.training.rehearsal import memory_errors
+from distillkit.training.room import warn_of_memory
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
 from distillkit.training.serving import finisher, serving
 from distillkit.training.stopping import stop_at
@@ -123,6 +124,7 @@ class Distill(Stage, Training):
         config = self.config(student, teacher, job)
         contents = {slot: [each.content for each in ends] for slot, ends in job.inputs.items()}
         own_checkpoints(job.out.scratch, checkpoint_key(self, job.seed, contents), job.warn)
+        warn_of_memory(student, self.load(self.batch, self.max_completion_length), self.name, job.warn)
         trainer = load_trainer(
             DistillationTrainer,
             config,

@@ -10,19 +10,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from distillkit import benchmarks as built_in
 from distillkit.artifact import Manifest, Model
-from distillkit.benchmarks import Benchmark
-from distillkit.engines.base import Parameters
 from distillkit.events import Progress
-from distillkit.sampling import Plan, Sampling, drawn
+from distillkit.sampling import Plan, drawn
 from distillkit.scoring import Estimate, Scoring, largest_k, metrics, realised_gamma, settings, warn_failed
 from distillkit.stages.answers import Answers
 from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Input, Job, Stage, Wire, require_rows
 from distillkit.stages.benchmark import PLAIN, Reading
-from distillkit.stages.scored import Cap, Complexity, ProblemSet, Temperature, Use
+from distillkit.stages.scored import Asking, Complexity, ProblemSet
 from distillkit.template import TemplateFile
 from distillkit.trace import Problem, Trace, problem_of
 from distillkit.verifiers.base import Verifier
@@ -31,16 +29,7 @@ CUT_SHARE = 0.02
 """From this share of cut completions on, a score says more about the cap than about the model."""
 
 
-def _by_name(given: Any) -> Any:
-    """A list of names as the mapping that it is short for."""
-    if isinstance(given, list):
-        given = {name: {} for name in given if isinstance(name, str)}
-    if isinstance(given, dict):
-        return {name: {} if use is None else use for name, use in given.items()}
-    return given
-
-
-class Evaluate(Stage, Sampling, Scoring):
+class Evaluate(Stage, Asking, Scoring):
     """Models and problems in; scores out, with every completion and verdict beside them.
 
     Tables: `completions` (traces), `verdicts` (by trace id), `problems` (n, correct, pass_rate and votes of each
@@ -65,22 +54,6 @@ class Evaluate(Stage, Sampling, Scoring):
         str | list[str] | None, Wire((PROBLEMS,), heldout=True, named=True, instead="benchmarks")
     ] = None
     """Problems stages, n samples each. Left out: `benchmarks`, else the nearest held-out problems."""
-    benchmarks: Annotated[
-        dict[str, Annotated[int, Field(ge=1)] | Use],
-        BeforeValidator(_by_name),
-        Wire((PROBLEMS,), default="none", external=True, heldout=True, named=True),
-    ] = Field(default_factory=dict)
-    """Problems stages and built-in benchmarks: a list of names, or name -> samples per problem, or name -> {n,
-    template, temperature, top_p, max_tokens, verifier}. What is left out is what the stage says, else the benchmark's
-    own file."""
-    temperature: Temperature | Annotated[list[Temperature], Field(min_length=1)] | None = None  # type: ignore[assignment]
-    """Left out: the benchmark's, else 1. A list: the first is what models are compared at, the others make a sweep."""
-    top_p: float | None = Field(None, gt=0, le=1)  # type: ignore[assignment]
-    """Left out: the benchmark's, else 1."""
-    max_tokens: Cap | Annotated[list[Cap], Field(min_length=1)] | None = None  # type: ignore[assignment]
-    """Left out: the benchmark's. A list: sampled at the largest; what a lower cap would have scored is cut from it."""
-    n: int = Field(16, ge=1)
-    """Samples per problem."""
     k: list[Annotated[int, Field(ge=2)]] | None = None
     """The k of pass@k and cons@k, none above n. Left out: the largest power of two up to n/2."""
     base: str | None = None
@@ -111,11 +84,8 @@ class Evaluate(Stage, Sampling, Scoring):
         return self
 
     @model_validator(mode="after")
-    def _check_sweeps(self) -> Self:
-        for key, given in (("temperature", self.temperature), ("max_tokens", self.max_tokens)):
-            if isinstance(given, list) and len(set(given)) < len(given):
-                raise ValueError(f"{key}: {given}: a value is there twice")
-        bare = [name for name in self.benchmarks if not self._caps(name)]
+    def _check_caps(self) -> Self:
+        bare = [name for name in self.benchmarks if not self.caps(name)]
         if self.max_tokens is None and (bare or self.problems is not None or not self.benchmarks):
             of = bare[0] if bare else self.problems or "the nearest held-out problems"
             raise ValueError(f"max_tokens: give it; {of} has none of its own, only built-in benchmarks have")
@@ -125,76 +95,17 @@ class Evaluate(Stage, Sampling, Scoring):
     def _base(self) -> str:
         return self.base or self.models[0]
 
-    @property
-    def parameters(self) -> Parameters:
-        """Of the stage itself: its first temperature and its largest cap; each set of problems may have its own."""
-        name = next(iter(self.benchmarks), "")
-        return self._sampling(name, _listed(self.temperature) or [1.0], self._caps(name) or [1]).parameters
-
-    def samples(self, name: str) -> int:
-        """Samples per problem of a set."""
-        use, declared = self.use(name), self._declared(name)
-        return use.n or (declared.n if declared else self.n)
-
-    def temperature_at(self, name: str) -> float:
-        """Temperature that models are compared at on a set."""
-        return float(self._temperatures(name)[0])
-
-    def use(self, name: str) -> Use:
-        """What the recipe says of a set of problems."""
-        given = self.benchmarks.get(name, Use())
-        return Use(n=given) if isinstance(given, int) else given
-
-    def _declared(self, name: str) -> Benchmark | None:
-        """The file of a built-in benchmark that is scored."""
-        known = name in self.benchmarks and name in built_in.names()
-        return self.use(name).declared or (built_in.named(name) if known else None)
-
-    def _caps(self, name: str) -> list[int]:
-        declared = self._declared(name)
-        own = declared.max_tokens if declared else None
-        return sorted(_listed(self.use(name).max_tokens) or _listed(self.max_tokens) or _listed(own))
-
-    def _temperatures(self, name: str) -> list[float]:
-        declared = self._declared(name)
-        own = declared.temperature if declared else None
-        return _listed(self.use(name).temperature) or _listed(self.temperature) or _listed(own) or [1.0]
-
-    def _sampling(self, name: str, temperatures: Sequence[float], caps: Sequence[int]) -> Sampling:
-        use, declared = self.use(name), self._declared(name)
-        top_p = use.top_p or self.top_p or (declared.top_p if declared else 1.0)
-        return Sampling(
-            engine=self.engine,
-            template=use.template or self.template or (declared.template if declared else None),
-            temperature=temperatures[0],
-            top_p=top_p,
-            top_k=self.top_k,
-            min_p=self.min_p,
-            max_tokens=max(caps),
-            stop=self.stop,
-        )
-
     def limited(self, rows: int) -> Self:
         return self.model_copy(update={"limit": min(self.limit or rows, rows)})
 
     def pinned(self, commit_of: Callable[[str, str], str]) -> Self:
-        names = built_in.names()
-        update = {
-            name: self.use(name).pinned(built_in.named(name) if name in names else None, commit_of)
-            for name in self.benchmarks
-        }
-        return self.model_copy(update={"benchmarks": update}) if update else self
+        return self.declared_in_full(commit_of)
 
     def check(self, recipe_folder: Path) -> None:
-        for name in self.benchmarks:
-            use, declared = self.use(name), self._declared(name)
-            judge = use.verifier or (declared.verifier if declared else None)
-            if judge is not None:
-                judge.check()
+        self.check_judges()
 
     def foreign(self) -> list[str]:
-        own = [verifier for name in self.benchmarks if (verifier := self.use(name).verifier)]
-        return [phrase for verifier in own for phrase in verifier.foreign()]
+        return self.foreign_judges()
 
     def accept(self, manifest: Manifest) -> None:
         self.check_unjudged(self.name, manifest)
@@ -265,12 +176,12 @@ class Evaluate(Stage, Sampling, Scoring):
         rows = job.store.open(end.artifact or "", end.name).rows()
         problems = sorted((problem_of(row) for row in rows), key=lambda problem: problem.id)
         own = self.use(end.name).verifier
-        judges = {domain: own or judge for domain, judge in job.verifiers.items()}
+        judges = {problem.domain: own or job.verifiers[problem.domain] for problem in problems}
         return self._set(end.name, problems, judges, {"verifier": own.kind} if own else {})
 
     def _built_in(self, job: Job, end: Input) -> ProblemSet:
         """A benchmark of the Hub at its commit, judged as its own file says."""
-        declared = self._declared(end.name) or built_in.named(end.name)
+        declared = self.declared(end.name) or built_in.named(end.name)
         template = self.use(end.name).template or self.template or declared.template
         reading = Reading(end.name, declared, template in PLAIN or isinstance(template, TemplateFile))
         own = self.use(end.name).verifier or declared.verifier
@@ -281,8 +192,8 @@ class Evaluate(Stage, Sampling, Scoring):
     def _set(
         self, name: str, problems: list[Problem], judges: Mapping[str, Verifier], facts: dict[str, Any]
     ) -> ProblemSet:
-        temperatures, caps = self._temperatures(name), self._caps(name)
-        sampling, some = self._sampling(name, temperatures, caps), problems[: self.limit]
+        temperatures, caps = self.temperatures(name), self.caps(name)
+        sampling, some = self.sampling(name, temperatures, caps), problems[: self.limit]
         return ProblemSet(name, some, self.samples(name), sampling, temperatures, caps, judges, facts)
 
     def _scores(
@@ -315,11 +226,6 @@ class Evaluate(Stage, Sampling, Scoring):
         for model in [self.trained] if self.trained else [each for each in self.models if each != self._base]:
             found = realised_gamma(before, answers.groups[model, given.name], k)
             yield {"model": model, "base": self._base, "benchmark": given.name, "k": k} | found.as_json()
-
-
-def _listed(given: Any) -> list[Any]:
-    """One value, several, or none, as a list."""
-    return given if isinstance(given, list) else [] if given is None else [given]
 
 
 def _total(models: Sequence[Model], sets: Sequence[ProblemSet]) -> int:

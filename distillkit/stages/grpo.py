@@ -50,6 +50,7 @@ from distillkit.training.rewards import (
     named,
 )
 from distillkit.training.rewards.classifier import Classifier
+from distillkit.training.room import warn_of_memory
 from distillkit.training.run import built, load_trainer, save_weights, train
 from distillkit.training.sampler import Sampler
 from distillkit.training.serving import finisher, serving
@@ -118,11 +119,13 @@ class Grpo(Stage, Training):
     def check(self, recipe_folder: Path) -> None:
         self.check_training(self.name)
         self.rows_per_pass(self.prompts_per_step * self.num_generations, self.max_completion_length)
-        for field in ("band", "curriculum", "require_go"):
-            if self.screened is None and field in self.model_fields_set and self.__dict__[field]:
-                raise RecipeError(
-                    f"stages.{self.name}.{field}: needs screened: and the name of a screen stage"
-                )
+        asking = {
+            "band": self.band is not None,
+            "curriculum": self.curriculum is not None,
+            "require_go": self.require_go,
+        }
+        for field in [name for name, asks in asking.items() if asks and self.screened is None]:
+            raise RecipeError(f"stages.{self.name}.{field}: needs screened: and the name of a screen stage")
         if self.band is not None and not 0 <= self.band[0] <= self.band[1] <= 1:
             raise RecipeError(f"stages.{self.name}.band: {list(self.band)}: give [low, high] within 0 to 1")
         for reward in self.rewards:
@@ -218,6 +221,8 @@ class Grpo(Stage, Training):
         from trl import GRPOTrainer
 
         config = self.config(model, job)
+        load = self.load(self.prompts_per_step * self.num_generations, self.max_completion_length)
+        warn_of_memory(model, load, self.name, job.warn)
         trainer = load_trainer(
             GRPOTrainer,
             config,

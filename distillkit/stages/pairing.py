@@ -19,7 +19,6 @@ from distillkit.reader import View, look_up
 from distillkit.spec import Strict, canonical, seed_of
 from distillkit.stages.columns import messages_of, plain
 from distillkit.trace import Message, Pair, trace_of
-from distillkit.training.examples import answer_of
 
 DIALOGUE = re.compile(r"\s*(?:^|\n\n)(Human|Assistant):")
 ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -220,8 +219,8 @@ def _compared(good: Row, bad: Row, margin: float | None) -> Pair:
     best, worst = trace_of(good), trace_of(bad)
     return Pair(
         best.messages,
-        answer_of(best),
-        answer_of(worst),
+        best.said,
+        worst.said,
         domain=best.domain,
         source=best.source,
         margin=margin,

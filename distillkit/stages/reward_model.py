@@ -27,6 +27,7 @@ from distillkit.training.comparison import Compared, Comparisons, On, dataset_of
 from distillkit.training.config import ConfigName, Training
 from distillkit.training.preflight import check_positions, require_template
 from distillkit.training.rehearsal import memory_errors
+from distillkit.training.room import warn_of_memory
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class RewardModelStage(Stage, Training):
         """TRL's trainer, ready to train."""
         from trl import RewardTrainer
 
+        warn_of_memory(model, self.load(self.batch, 2 * self.max_length), self.name, job.warn)
         return load_trainer(
             RewardTrainer,
             self.config(model, job),

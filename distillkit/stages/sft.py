@@ -20,11 +20,10 @@ from distillkit.training.chat import jinja_of
 from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
 from distillkit.training.config import ConfigName, Training
 from distillkit.training.examples import Examples
+from distillkit.training.labels import check_labels, check_reasoning
 from distillkit.training.preflight import (
     check_end,
-    check_labels,
     check_positions,
-    check_reasoning,
     keep_reasoning,
     require_examples,
     require_template,
@@ -32,6 +31,7 @@ from distillkit.training.preflight import (
     warn_of_length,
 )
 from distillkit.training.rehearsal import memory_errors, rehearse
+from distillkit.training.room import warn_of_memory
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
 from distillkit.training.serving import finisher, serving
 from distillkit.training.watch import Evaluation, Watch, watch, write_evaluation
@@ -166,6 +166,7 @@ class Sft(Stage, Training):
         """TRL's trainer, ready to train."""
         from trl import SFTTrainer
 
+        warn_of_memory(model, self.load(self.batch, self.max_length), self.name, job.warn)
         return load_trainer(
             SFTTrainer,
             self.config(model, job),

@@ -110,8 +110,7 @@ def example(trace: Trace, tokenizer: "PreTrainedTokenizerBase") -> Example | str
 
 def answer_of(trace: Trace) -> str:
     """The assistant's message: the raw completion, and the `<think>` that its sampler's template opened."""
-    opened = not trace.reasoning or THINK in trace.completion
-    return trace.completion if opened else f"{THINK}\n{trace.completion}"
+    return trace.said
 
 
 def render(

@@ -11,15 +11,16 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.text import END_THINK, THINK, split_think
 from distillkit.trace import Problem, Trace
-from distillkit.training.examples import IGNORED, Examples, encode, example, render
+from distillkit.training.examples import Examples, encode, example, render
 from distillkit.training.serving import ANSWER, chat_end
 from distillkit.verifiers.base import Verifier, trial
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, Trainer
 
 PROBE = 32
@@ -149,9 +150,15 @@ def settle_pad(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:
 
 
 def check_end(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:
-    """Raises StageError where the template ends an answer with another token than the model's end token."""
+    """Raises StageError where the template ends an answer with another token than the model's end token, and
+    RecipeError for one that cannot be rendered at all."""
     question = {"role": "user", "content": ANSWER}
-    whole = render(tokenizer, [question, {"role": "assistant", "content": ANSWER}])
+    try:
+        whole = render(tokenizer, [question, {"role": "assistant", "content": ANSWER}])
+    except TemplateError as error:
+        raise RecipeError(
+            f"stages.{stage}.template: cannot render a question and its answer: {error}; give another"
+        ) from None
     tail = whole[whole.rindex(ANSWER) + len(ANSWER) :]
     if tokenizer.eos_token_id in encode(tokenizer, tail):
         return
@@ -165,60 +172,6 @@ def check_end(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:
         f"{stage}: the end token {tokenizer.eos_token} is never trained, so that the student would never stop: "
         f"its template ends an answer with {tail.strip() or 'nothing'}; {fix}"
     )
-
-
-def check_reasoning(
-    examples: Examples, traces: Iterable[Trace], tokenizer: "PreTrainedTokenizerBase", stage: str
-) -> None:
-    """Raises StageError where the reasoning of most traces is not in the tokens that bear a loss, read back as text.
-
-    White space does not count: tokenizers may not keep it.
-    """
-    behind = {each.id: each.ids[each.prompt :] for each in examples.kept}
-    probe = [trace for trace in islice(traces, PROBE) if trace.id in behind]
-    lost = sum(
-        "".join(trace.reasoning.split()) not in "".join(tokenizer.decode(behind[trace.id].tolist()).split())
-        for trace in probe
-    )
-    if lost * 2 > len(probe):
-        raise StageError(
-            f"{stage}: the reasoning of {lost} of {len(probe)} traces cannot be read back from the tokens to be "
-            "trained; is this the tokenizer of that model?"
-        )
-
-
-def check_labels(
-    trainer: "Trainer", tokenizer: "PreTrainedTokenizerBase", examples: Examples, stage: str
-) -> None:
-    """Look at what the trainer has made of the examples: every token that was to bear a loss does, ends included.
-
-    Raises StageError where it does not.
-    """
-    rows = list(islice(iter(trainer.train_dataset), PROBE))
-    labels = trainer.data_collator(rows)["labels"]
-    trained = {int(label) for label in labels.flatten().tolist() if label != IGNORED}
-    if not trained:
-        raise StageError(
-            f"{stage}: no token of the first {len(rows)} rows bears a loss; are they all prompt?"
-        )
-    if tokenizer.eos_token_id not in trained:
-        raise StageError(f"{stage}: the end token {tokenizer.eos_token} is never trained")
-    count = trained_tokens(trainer.train_dataset)
-    if count != examples.trained:
-        raise StageError(
-            f"{stage}: {count:,} tokens bear a loss, but the traces have {examples.trained:,}: "
-            "the trainer cut some; leave out what in trainer: shortens rows"
-        )
-
-
-def trained_tokens(dataset: "Dataset") -> int:
-    """Labels of a dataset that bear a loss."""
-    import pyarrow.compute as pc
-
-    found = 0
-    for batch in dataset.with_format("arrow").iter(batch_size=1024):
-        found += pc.sum(pc.not_equal(pc.list_flatten(batch["labels"]), IGNORED)).as_py() or 0
-    return found
 
 
 def check_tags(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:

@@ -32,8 +32,8 @@ REMEDIES = (
 def rehearse(trainer: "SFTTrainer", stage: str) -> None:
     """Train one step on as many of the longest rows as a forward pass has, and forget it.
 
-    Left out where a checkpoint shows that they fit, and where several processes share the training: their engines
-    cannot be made twice.
+    Left out where a checkpoint shows that they fit, and where several processes or DeepSpeed share the training: their
+    engines cannot be made twice.
 
     Raises EngineError where the memory does not hold them.
     """

@@ -119,7 +119,7 @@ class RewardModel(Verifier):
         return Path(self.model).expanduser().resolve()
 
     def _shown(self, trace: Trace) -> str:
-        return trace.response if self.show == "response" else trace.completion
+        return trace.response if self.show == "response" else trace.said
 
     def _verdict(self, result: Any, answer: str) -> Verdict:
         if isinstance(result, Failure):

@@ -245,6 +245,23 @@ def test_a_model_card_names_its_base_its_steps_and_its_data() -> None:
     assert "\n\n\n" not in text
 
 
+def test_a_model_card_says_how_the_last_training_is_served() -> None:
+    assert "vLLM" not in model_card(Title("me/model", "1.0.0", None), MODEL, RECIPE, [])
+    command = "vllm serve MODEL --reasoning-parser deepseek_r1"
+    serve = {"command": command, "parser": "deepseek_r1", "stops": ["<|im_end|>", "<|endoftext|>"]}
+    *first, last = MODEL["trainings"]
+    served = {**MODEL, "trainings": [*first, {**last, "summary": {"serve": serve}}]}
+    text = model_card(Title("me/MODEL-7B", "1.0.0", None), served, RECIPE, [])
+    assert "```sh\nvllm serve me/MODEL-7B --reasoning-parser deepseek_r1\n```" in text
+    assert (
+        "An answer ends with `<|im_end|>` or `<|endoftext|>`, which `generation_config.json` says, too."
+        in text
+    )
+    silent = {**serve, "parser": None}
+    mute = {**MODEL, "trainings": [{**last, "summary": {"serve": silent}}]}
+    assert "The parser hands out" not in model_card(Title("me/m", "1.0.0", None), mute, RECIPE, [])
+
+
 @given(st.text())
 def test_a_text_cannot_leave_its_fence(text: str) -> None:
     first, *body, last = fenced(text + "\n```\n# out").split("\n")

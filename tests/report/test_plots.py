@@ -20,6 +20,13 @@ FIGURES: dict[str, Callable] = {
     "histogram": lambda: plots.length_histogram({"a": [1, 2, 2, 90], "b": [], "c": [7]}),
     "lines": lambda: plots.lines({"reward": [(1, 0.5), (2, 0.75)], "none": []}),
     "bands": lambda: plots.bands({"base": [(1, 0.1, 0.05, 0.2), (64, 0.7, 0.6, 0.8)]}),
+    "shaded": lambda: plots.bands(
+        {"a": [(2, 9.0, 8.0, 10.0), (4, 12.0, 9.0, 15.0)]}, "terms", False, (2, 3), False
+    ),
+    "below zero": lambda: plots.intervals([("a", -0.2, -0.3, 0.1), ("b", 12.5, None, None)], share=False),
+    "tradeoff": lambda: plots.tradeoff(
+        {"a": [(1e6, 0.1), (3e7, 0.8)], "b": []}, "operations", [(1e6, 0.1), (3e7, 0.8)], {"a": (3e7, 0.8)}
+    ),
 }
 
 
@@ -145,3 +152,19 @@ def test_half_a_cached_figure_is_drawn_anew(tmp_path: Path) -> None:
     file.write_text(whole[:100])
     assert plots.cached_svg(tmp_path, "l", plots.bars, {"a": 1}) == whole
     assert file.read_text() == whole
+
+
+def test_a_log_axis_has_plain_numbers() -> None:
+    found = words(plots.svg(FIGURES["tradeoff"](), "x"))
+    assert "1e+06" in found
+    assert "1e+07" in found
+    near = words(plots.svg(plots.tradeoff({"a": [(4.0, 0.1), (31.0, 0.8)]}, "tokens"), "x"))
+    assert {"5", "10", "20"} <= set(near)
+    assert not any("$" in word for word in [*found, *near])
+
+
+def test_an_interval_below_zero_is_inside_the_figure() -> None:
+    found = words(plots.svg(FIGURES["below zero"](), "x"))
+    assert "12.5" in found
+    assert "\u22120.2" not in found, "lengths have one decimal"
+    assert "-0.2" in found

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from distillkit.artifact import Artifact, Manifest, Model, weights_content
+from distillkit.check import check
 from distillkit.errors import RecipeError, StageError
 from distillkit.recipe import load
 from distillkit.spec import digest, identity
@@ -214,6 +215,19 @@ def test_a_reward_model_is_refused_where_text_is_wanted(tmp_path: Path) -> None:
     recipe.write_text(RECIPE)
     with pytest.raises(RecipeError, match="helpful is a reward model: it rates text and writes none"):
         resolve(load(recipe))
+
+
+def test_a_reward_model_that_is_shown_something_else_is_warned_of(tmp_path: Path) -> None:
+    paid = (
+        "{name: zero, kind: grpo, model: toy:world, learning_rate: 1.0e-4, steps: 1, max_completion_length: 8"
+    )
+    reward = "rewards: [{kind: reward_model, model: helpful, on: %s}]}"
+    text = RECIPE.replace("split: heldout}", "domain: chat}").partition("  - {name: scores")[0]
+    recipe = tmp_path / "r.yaml"
+    for on, count in (("completion", 0), ("response", 1)):
+        recipe.write_text(f"{text}  - {paid}, {reward % on}\n")
+        warned = [line for line in check(load(recipe), tmp_path).warnings if "learnt to rate" in line]
+        assert len(warned) == count
 
 
 def test_what_it_learns_from_decides_what_is_made_and_names_do_not() -> None:

@@ -8,7 +8,7 @@ from distillkit.artifact import Artifact
 from distillkit.report import plots
 from distillkit.report.material import Curves, Figure, Material, curves_of, points
 from distillkit.report.section import Section, present
-from distillkit.show import evaluation_grid
+from distillkit.show import evaluation_grid, opinions
 from distillkit.show.piece import visible
 
 Names = Mapping[str, str]
@@ -70,7 +70,7 @@ ON_THE_WAY = (
     (
         "Forgetting on the way",
         "on problems that were not trained on",
-        ("forgetting/loss", "forgetting/score"),
+        ("forgetting/loss", "forgetting/pass@1"),
     ),
 )
 """(title, note, metrics in eval.jsonl)."""
@@ -103,10 +103,12 @@ def _training(material: Material, artifact: Artifact) -> Section:
             zero.append(title.lower())
     on_the_way = [_on_the_way(material, told["evaluations"], *each) for each in ON_THE_WAY]
     nothing = f" Zero throughout: {', '.join(zero)}." if zero else ""
+    judges = told["summary"].get("judges") if told["summary"].get("learned") else None
+    learned = f" {opinions(judges)}" if judges else ""
     return Section(
         f"training-{artifact.stage}",
         f"{TITLES.get(kind, kind)}: {artifact.stage}",
-        _facts(told["summary"]) + nothing,
+        _facts(told["summary"]) + nothing + learned,
         present(*on_the_way, *figures),
         evaluation_grid(told),
         folded=True,

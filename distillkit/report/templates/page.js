@@ -34,7 +34,7 @@ function addPieces(parent, name, pieces) {
   if (name === "reasoning") block.tabIndex = 0;
   for (const [mark, text] of pieces) {
     if (mark === "math" && formulas.has(text)) {
-      const formula = add(block, "span", text.length > 30 ? "formula long" : "formula");
+      const formula = add(block, "span", text.length > 20 ? "formula long" : "formula");
       formula.title = text;
       addFormula(formula, formulas.get(text));
       continue;

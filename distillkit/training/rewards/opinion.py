@@ -37,7 +37,7 @@ class RewardModel(Reward):
 
     def score(self, batch: Batch, rows: Sequence[int]) -> Scores:
         traces = [batch.traces[row] for row in rows]
-        texts = [each.response if self.on == "response" else each.completion for each in traces]
+        texts = [each.response if self.on == "response" else each.said for each in traces]
         shown = [
             [*trace.messages, {"role": "assistant", "content": text}]
             for trace, text in zip(traces, texts, strict=True)
