@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distillkit import budget
+from distillkit import benchmarks, budget
 from distillkit.artifact import Artifact
 from distillkit.budget import Budget, Cost
 from distillkit.memory import Load, too_large
@@ -53,6 +53,8 @@ class Estimate:
         """Rows that a stage makes at most; None where only the run can tell."""
         if name in self.found:
             return self.found[name].manifest.rows_kept
+        if name not in self.steps:
+            return benchmarks.named(name).problems
         step = self.steps[name]
         stage = step.stage
         if isinstance(stage, Problems | Traces | Preferences):

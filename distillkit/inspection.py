@@ -36,6 +36,7 @@ from distillkit.training.preflight import (
     check_tags,
     keep_reasoning,
     require_template,
+    settle_end,
     settle_pad,
 )
 
@@ -167,6 +168,7 @@ def _look_at(stage: Trained, base: Base, recipe: Recipe, finding: Finding) -> No
                 "a longer row stops the training; lower it, or give rope: {max_position_embeddings: ...}"
             )
     elif isinstance(stage, Distill):
+        settle_end(tokenizer)
         check_end(tokenizer, stage.name)
     elif isinstance(stage, Grpo):
         check_tags(tokenizer, stage.name)

@@ -8,6 +8,7 @@ starts one process without GPUs (`accelerate launch --cpu`, 1.15).
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ from distillkit.ticket import (
     ERROR,
     INTERRUPTED,
     LOG,
+    RESULT,
     Ticket,
     run_and_tell,
     run_here,
@@ -79,14 +81,25 @@ def run_ranks(ticket: Ticket, stage: Training) -> int:
         invitation.parent.mkdir(exist_ok=True)
         write_text(invitation, json.dumps(asdict(ticket)))
     try:
-        ended = elastic_launch(config, live)(asdict(ticket), os.getpid())
+        elastic_launch(config, live)(asdict(ticket), os.getpid())
     except ChildFailedError as error:
+        if error.get_first_failure()[1].exitcode == INTERRUPTED:
+            return INTERRUPTED
         if (ticket.scratch / ERROR).exists():
             return 1
         raise _failure(ticket, error, stage.world_size) from None
     finally:
         invitation.unlink(missing_ok=True)
-    return INTERRUPTED if INTERRUPTED in ended.values() else 0
+    _count_all(ticket)
+    return 0
+
+
+def _count_all(ticket: Ticket) -> None:
+    """Put the CPU time of every rank of this machine where the first one wrote its own."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = json.loads((ticket.scratch / RESULT).read_text("utf-8"))
+    result["telemetry"]["cpu_s"] = round(usage.ru_utime + usage.ru_stime, 2)
+    write_text(ticket.scratch / RESULT, json.dumps(result))
 
 
 def _meeting(machines: int) -> dict[str, Any]:
@@ -156,8 +169,9 @@ class Follower(Writer):
         return self._shared
 
 
-def live(fields: dict[str, Any], agent: int) -> int:
-    """A rank's whole life, in a process of its own; returns its exit code.
+def live(fields: dict[str, Any], agent: int) -> None:
+    """A rank's whole life, in a process of its own, which it ends itself unless all went well: the agent would let a
+    rank that returns wait for the others.
 
     agent: the process that forked it, to die with.
     """
@@ -167,9 +181,8 @@ def live(fields: dict[str, Any], agent: int) -> int:
     signal.signal(signal.SIGTERM, stop_once)
     try:
         _take_part(ticket)
-        return 0
     except KeyboardInterrupt:
-        return INTERRUPTED
+        raise SystemExit(INTERRUPTED) from None
     except DistillkitError as error:
         tell_error(ticket, error)
         traceback.print_exc()
@@ -205,13 +218,13 @@ def stop_once(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def join(store: str, stage: str) -> int:
+def join(store: str, stage: str) -> None:
     """A rank on a further machine: the first one has written the ticket before it lets any rank begin."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     ticket = json.loads((Path(store) / "join" / f"{stage}.json").read_text("utf-8"))
-    return live(ticket, os.getppid())
+    live(ticket, os.getppid())
 
 
 if __name__ == "__main__":
-    sys.exit(join(*sys.argv[1:]))
+    join(*sys.argv[1:])

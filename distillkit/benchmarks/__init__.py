@@ -52,6 +52,8 @@ class Benchmark(Strict):
     """Added to the question, but not under the templates r1, qwen_math and none, which have their own words."""
     template: AnyTemplate | None = None
     """Left out: the model's own (chat)."""
+    problems: int = Field(ge=1)
+    """How many it holds, to tell its cost before it is read."""
     n: int = Field(ge=1)
     """Samples per problem."""
     temperature: float = Field(0.6, ge=0)

@@ -59,8 +59,8 @@ class BudgetCurve(Stage, Sampling, Scoring):
     """Models and problems in; accuracy under each thinking budget out.
 
     Tables: `completions` (traces; those whose answer was forced have a `parent_id`), `verdicts` (by trace id)
-    and `points` (one row per completion and budget). Summary: `curves` {model: points, uncut, knee}, `front`
-    and `settings`.
+    and `points` (one row per completion and budget). Summary: `curves` {model: points, uncut, knee}, `front`,
+    `tokens` (generated for it, whenever that was) and `settings`.
     """
 
     MAKES: ClassVar[str] = SCORES
@@ -135,6 +135,7 @@ class BudgetCurve(Stage, Sampling, Scoring):
         write_shards(job, list(points.values()), point_schema(), "points")
         count_judged(job.out, every)
         job.out.summary = self._summary(curves, job, {problem.domain for problem in problems})
+        job.out.summary["tokens"] = sum(row["completion_tokens"] or 0 for row in completions.values())
 
     def _answered(self, model: Model, traces: Sequence[Trace], job: Job) -> list[Answered]:
         """Every completion as it was sampled, and under each budget."""

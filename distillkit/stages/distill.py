@@ -25,7 +25,7 @@ from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
 from distillkit.training.completions import write_completions
 from distillkit.training.config import ConfigName, Training
 from distillkit.training.order import in_order
-from distillkit.training.preflight import check_end, fitting, require_prompts, require_template
+from distillkit.training.preflight import check_end, fitting, require_prompts, require_template, settle_end
 from distillkit.training.rehearsal import memory_errors
 from distillkit.training.room import warn_of_memory
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
@@ -119,6 +119,7 @@ class Distill(Stage, Training):
         tokenizer.chat_template = jinja_of(self.template, tokenizer)
         require_template(tokenizer, student.name)
         template = tokenizer.chat_template
+        settle_end(tokenizer)
         check_end(tokenizer, self.name)
         rows = self.rows(job, student, tokenizer)
         config = self.config(student, teacher, job)

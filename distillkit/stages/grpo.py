@@ -130,11 +130,21 @@ class Grpo(Stage, Training):
             raise RecipeError(f"stages.{self.name}.band: {list(self.band)}: give [low, high] within 0 to 1")
         for reward in self.rewards:
             reward.check()
-        if stop_of(self.template) and self.trainer.get("use_transformers_continuous_batching"):
-            raise RecipeError(
-                f"stages.{self.name}.trainer.use_transformers_continuous_batching: knows no stop texts, and "
-                "template r1 needs one; leave it out, or take vLLM"
+        for key, reason in self.unstoppable().items():
+            raise RecipeError(f"stages.{self.name}.trainer.{key}: {reason}; leave it out")
+
+    def unstoppable(self) -> dict[str, str]:
+        """Keys of `trainer:` that do not go with a template whose answers end at a text, and why."""
+        if not stop_of(self.template):
+            return {}
+        found = {}
+        if self.trainer.get("use_transformers_continuous_batching"):
+            found["use_transformers_continuous_batching"] = "knows no stop texts, and template r1 needs one"
+        if self.trainer.get("use_vllm") and self.trainer.get("mask_truncated_completions"):
+            found["mask_truncated_completions"] = (
+                "with vLLM TRL takes every completion that ends at </answer> for truncated"
             )
+        return found
 
     def foreign(self) -> list[str]:
         return [*self.foreign_trainer(), *(phrase for reward in self.rewards for phrase in reward.foreign())]
@@ -377,21 +387,16 @@ class Grpo(Stage, Training):
             "log_completions": True,
             "num_completions_to_print": 0,
             "shuffle_dataset": False,  # the dataset is in its order already
-            **self.stops(),
         }
         arguments = self.arguments(model, job.out.scratch, seed_of(job.seed, self.kind), ours)
         config = built(GRPOConfig, self.name, **arguments)
+        stop = stop_of(self.template)
+        if stop and config.use_vllm:  # transformers is told by stop_at
+            ending = {"stop": list(stop), "include_stop_str_in_output": True}
+            config.generation_kwargs = ending | (config.generation_kwargs or {})
         window = window_of(config)
         config.save_steps = math.ceil(self.save_steps / window) * window
         return config
-
-    def stops(self) -> dict[str, Any]:
-        """Where vLLM ends a completion beside end tokens; transformers is told by `stop_at`."""
-        stop = stop_of(self.template)
-        if not stop or not self.trainer.get("use_vllm"):
-            return {}
-        own = self.trainer.get("generation_kwargs") or {}
-        return {"generation_kwargs": {"stop": list(stop), "include_stop_str_in_output": True, **own}}
 
 
 def takes_weights() -> bool:

@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError
 
 from distillkit import budget
 from distillkit.artifact import Model
-from distillkit.budget import Budget, Load
+from distillkit.budget import Budget
+from distillkit.memory import Load
 from distillkit.model_size import Model as Size
 from distillkit.model_size import model_size
 from distillkit.spec import Strict
@@ -64,8 +65,8 @@ def cost_of(source: str, run: RlRun, size: Size, machine: Budget, mean_tokens: f
     """What a run takes whose answers are `mean_tokens` long.
 
     {from, steps, completions, mean_tokens, tokens, rollouts: {tokens, gpu_hours, share}, learning: {tokens,
-    gpu_hours}, gpu_hours, money, memory_gb, disk_gb, parameters, active, gpu, gpus}; share: of the GPU-hours. Good to a
-    factor of two.
+    gpu_hours}, gpu_hours, money, parameters, active, gpu, gpus}; share: of the GPU-hours. Good to a factor of two; the
+    memory hangs on the trainer, see `plan`.
     """
     mean = min(mean_tokens, run.max_completion_length)
     load = Load(max_length=run.max_completion_length)
@@ -85,8 +86,6 @@ def cost_of(source: str, run: RlRun, size: Size, machine: Budget, mean_tokens: f
         "learning": {"tokens": whole.tokens, "gpu_hours": whole.gpu_hours - rollouts.gpu_hours},
         "gpu_hours": whole.gpu_hours,
         "money": whole.money,
-        "memory_gb": whole.memory_gb,
-        "disk_gb": whole.disk_gb,
         "parameters": size.total,
         "active": size.active,
         "gpu": machine.gpu,

@@ -104,7 +104,6 @@ def quantized(how: Quantization) -> "BitsAndBytesConfig":
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-        bnb_4bit_quant_storage=torch.bfloat16,
     )
 
 
@@ -130,7 +129,9 @@ def merge(folder: Path, trainer: "Trainer") -> None:
     The base is loaded anew, on the CPU: weights that were quantized for the training would stay so.
     """
     from peft import PeftModel
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+    unset_hf_deepspeed_config()  # under ZeRO-3 the base would be spread over processes that are gone by now
     base = type(trainer.model.get_base_model())
     kwargs = dict(trainer.args.model_init_kwargs or {})
     for placed in ("device_map", "attn_implementation"):

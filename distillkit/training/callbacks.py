@@ -41,7 +41,7 @@ def watcher(name: str, progress: Progress, stop: threading.Event, window: int) -
         ) -> None:
             if stop.is_set() and state.global_step % window == 0:
                 control.should_save = control.should_training_stop = True
-            if control.should_save and model is not None and not all(map(_finite, model.parameters())):
+            if control.should_save and model is not None and not _is_finite(model):
                 advice = advice_of(Path(str(args.output_dir)), state.global_step)
                 raise StageError(
                     f"{name}: a weight is not a number at step {state.global_step}; lower learning_rate{advice}"
@@ -56,13 +56,9 @@ def watcher(name: str, progress: Progress, stop: threading.Event, window: int) -
             **_: Any,
         ) -> None:
             told = logs or {}
-            decisive = (
-                SHOWN if args.fp16 else (*SHOWN, "grad_norm")
-            )  # with fp16 steps of infinite norm are skipped
-            for key in decisive:
-                if not math.isfinite(
-                    told.get(key) or 0.0
-                ):  # before this step's checkpoint: the last one is kept
+            # Before this step's checkpoint, so that a good one is kept; fp16 skips steps of infinite norm by itself.
+            for key in SHOWN if args.fp16 else (*SHOWN, "grad_norm"):
+                if not math.isfinite(told.get(key) or 0.0):
                     advice = advice_of(Path(str(args.output_dir)), state.global_step)
                     raise StageError(
                         f"{name}: {key} is not a number at step {state.global_step}; "
@@ -79,8 +75,9 @@ def watcher(name: str, progress: Progress, stop: threading.Event, window: int) -
     return Watcher()
 
 
-def _finite(weights: "torch.Tensor") -> bool:
-    return bool(weights.isfinite().all())
+def _is_finite(model: "torch.nn.Module") -> bool:
+    """Whether every weight that learns is a number; those of a quantized base are packed bits."""
+    return all(bool(each.isfinite().all()) for each in model.parameters() if each.requires_grad)
 
 
 @contextmanager

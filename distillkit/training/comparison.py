@@ -4,6 +4,7 @@ Both answers are rendered exactly as the trained model will later be asked about
 whole conversation by its template, no token added. A pair that does not fit is dropped with a reason, never cut.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -31,8 +32,8 @@ class Compared:
 
     problem_id: str
     conversations: list[list[Message]]
-    chosen: list[int]
-    rejected: list[int]
+    chosen: "array[int]"
+    rejected: "array[int]"
     margin: float | None
 
 
@@ -73,7 +74,7 @@ class Comparisons:
         prompts = sorted(
             {each.problem_id for each in self.kept}, key=lambda each: (seed_of("heldout", seed, each), each)
         )
-        count = max(1, round(share * len(prompts))) if share > 0 and len(prompts) > 1 else 0
+        count = min(max(1, round(share * len(prompts))), max(0, len(prompts) - 1)) if share > 0 else 0
         out = set(prompts[:count])
         learnt = [each for each in self.kept if each.problem_id not in out]
         return learnt, [each for each in self.kept if each.problem_id in out]
@@ -95,7 +96,7 @@ def compared(pair: Pair, tokenizer: "PreTrainedTokenizerBase", on: On) -> Compar
     texts = [render(tokenizer, talk) for talk in talks]
     if any(answer not in text for answer, text in zip(answers, texts, strict=True)):
         return "text_lost"
-    chosen, rejected = (encode(tokenizer, text) for text in texts)
+    chosen, rejected = (array("i", encode(tokenizer, text)) for text in texts)
     return Compared(pair.problem_id, talks, chosen, rejected, pair.margin)
 
 
@@ -115,11 +116,12 @@ def keep_text(tokenizer: "PreTrainedTokenizerBase", pairs: Iterable[Pair], on: O
 
 def dataset_of(pairs: Sequence[Compared], *, margin: bool) -> "Dataset":
     """Columns as TRL's RewardTrainer takes them."""
+    import numpy as np
     from datasets import Dataset
 
     columns: dict[str, list[Any]] = {
-        "chosen_ids": [each.chosen for each in pairs],
-        "rejected_ids": [each.rejected for each in pairs],
+        "chosen_ids": [np.asarray(each.chosen, dtype=np.int32) for each in pairs],
+        "rejected_ids": [np.asarray(each.rejected, dtype=np.int32) for each in pairs],
     }
     return Dataset.from_dict(columns | ({"margin": [each.margin for each in pairs]} if margin else {}))
 

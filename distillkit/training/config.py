@@ -203,7 +203,7 @@ class Training(Parallel):
 
     def fewer(self, batch: int, rows: int) -> int:
         """Rows of a step in a smoke run over `rows` of them: its processes still share them evenly."""
-        return max(self.processes, min(batch, rows) // self.processes * self.processes)
+        return max(self.world_size, min(batch, rows) // self.world_size * self.world_size)
 
     def rows_per_pass(self, batch: int, tokens: int) -> int:
         """Rows of one forward pass of one process: a divisor of its part of `batch`; rows of up to `tokens` tokens.

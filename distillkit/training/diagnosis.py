@@ -75,7 +75,7 @@ ENTROPY_GROWN = 2.0
 TRUNCATED = 0.25
 """One completion in four without an end: most of the batch's tokens are in them."""
 LENGTH_BIAS = 1.3
-"""How much more wrong answers may grow than right ones; Dr. GRPO shows the bias far above it."""
+"""How much more than right answers wrong ones may grow, and be long; Dr. GRPO shows the bias far above it."""
 FORMAT_ONLY = 0.5
 """Form with a wrong answer: from here on form is what is being learned."""
 ANSWER_INSIDE = 0.1
@@ -195,14 +195,20 @@ def truncation(trends: Trends) -> Finding | None:
 
 
 def length_bias(trends: Trends) -> Finding | None:
+    """Wrong answers that grow beyond right ones; those that only catch up have learned to reason."""
     wrong, right = _growth(trends, "wrong_length"), _growth(trends, "right_length")
-    if wrong is None or right is None or wrong <= LENGTH_BIAS or wrong / right <= LENGTH_BIAS:
+    at_end = (_last(trends, "wrong_length"), _last(trends, "right_length"))
+    if not wrong or not right or not at_end[0] or not at_end[1]:
+        return None
+    ratio = at_end[0] / at_end[1]
+    excess = min(wrong / right, ratio)
+    if wrong <= LENGTH_BIAS or excess <= LENGTH_BIAS:
         return None
     text = (
-        f"wrong answers grew to {wrong:.1f} times their length, right ones to {right:.1f} times: the bias of loss_type "
-        "grpo; take loss_type: dr_grpo with scale_rewards: none, or dapo"
+        f"wrong answers grew to {wrong:.1f} times their length and are {ratio:.1f} times as long as right "
+        "ones: loss_type: grpo has that bias, dr_grpo with scale_rewards: none has it not; or add the reward overlong"
     )
-    return Finding("length_bias", text, wrong / right, LENGTH_BIAS)
+    return Finding("length_bias", text, excess, LENGTH_BIAS)
 
 
 def format_only(trends: Trends) -> Finding | None:

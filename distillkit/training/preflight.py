@@ -149,6 +149,13 @@ def settle_pad(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:
     )
 
 
+def settle_end(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Let completions end where the template ends an answer: bases name another end token than their template writes."""
+    ends = chat_end(tokenizer)
+    if ends and tokenizer.eos_token_id not in ends:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])
+
+
 def check_end(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:
     """Raises StageError where the template ends an answer with another token than the model's end token, and
     RecipeError for one that cannot be rendered at all."""

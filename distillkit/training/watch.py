@@ -122,7 +122,7 @@ class Evaluation:
         line: Line = {"samples": len(traces)}
         line |= {name: each.value for name, each in found.items() if each.value is not None}
         if any(isinstance(judge, Mute) for judge in judges.values()):
-            del line["no_answer"]
+            line.pop("no_answer", None)
         return line
 
     def _traces(self, problems: Sequence[Problem], n: int) -> list[Trace]:

@@ -186,6 +186,7 @@ def test_a_teacher_of_another_vocabulary_is_refused_before_anything_is_loaded(
         run(store, student(), problems, (noisy, padded), "padded")
 
 
+@pytest.mark.slow
 def test_a_teacher_that_speaks_otherwise_is_warned_of(
     store: Store, problems: Input, noisy: Path, tmp_path: Path
 ) -> None:
@@ -223,3 +224,18 @@ def test_what_cannot_work_is_refused_before() -> None:
 def test_how_two_vocabularies_differ_is_said_in_words() -> None:
     assert differing({"a": 0, "b": 1}, {"b": 1, "a": 0}) is None
     assert differing({"a": 0, "b": 1}, {"a": 1, "b": 0, "c": 2}) == "3 tokens differ, as 'a', 'b', 'c'"
+
+
+def test_a_base_that_ends_otherwise_than_its_template_learns_the_templates_end() -> None:
+    from distillkit.artifact import Model
+    from distillkit.engines.base import load_tokenizer
+    from distillkit.training.preflight import check_end, settle_end
+
+    tokenizer = load_tokenizer(Model("toy:base", str(BASE), ""))
+    other = next(token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token)
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|end|>", other)
+    with pytest.raises(StageError, match="never trained"):
+        check_end(tokenizer, "student")
+    settle_end(tokenizer)
+    assert tokenizer.eos_token == other
+    check_end(tokenizer, "student")

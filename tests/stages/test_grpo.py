@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from distillkit import launch
-from distillkit.artifact import Artifact, Manifest, weights_content
+from distillkit.artifact import Artifact, Manifest, Model, weights_content
 from distillkit.errors import EngineError, MissingError, RecipeError, StageError
 from distillkit.events import Event
 from distillkit.spec import digest
@@ -297,6 +297,30 @@ def test_the_r1_template_stops_at_its_answer(store: Store, problems: Artifact) -
     assert {each["name"] for each in found.manifest.summary["warnings"]} >= {
         "format_zero"
     }  # it is foreign to the toy
+
+
+def test_vllm_is_told_where_to_stop(store: Store, tmp_path: Path) -> None:
+    stage = zero(template="r1", trainer={"use_vllm": True, "generation_kwargs": {"seed": 3}})
+    config = stage.config(Model("m", "", ""), Job(store, Writer(tmp_path / "out"), {}))
+    ending = {"stop": ["</answer>"], "include_stop_str_in_output": True}
+    assert config.generation_kwargs == {**ending, "seed": 3}
+    other = zero(trainer={"use_vllm": True}).config(
+        Model("m", "", ""), Job(store, Writer(tmp_path / "2"), {})
+    )
+    assert other.generation_kwargs is None
+
+
+@pytest.mark.parametrize(
+    ("trainer", "message"),
+    [
+        ({"use_transformers_continuous_batching": True}, "knows no stop texts"),
+        ({"use_vllm": True, "mask_truncated_completions": True}, "for truncated; leave it out"),
+    ],
+)
+def test_what_does_not_go_with_a_stop_text_is_refused(trainer: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        zero(template="r1", trainer=trainer).check(Path())
+    zero(trainer=trainer).check(Path())
 
 
 def test_a_reward_model_pays_its_domain_only(store: Store, problems: Artifact, tmp_path: Path) -> None:

@@ -73,6 +73,11 @@ class TestToy:
         with pytest.raises(RecipeError, match="only"):
             made(tmp_path, toy="chain", limit=10_000, terms=(2, 2))
 
+    def test_talk(self, tmp_path: Path) -> None:
+        found = problems_of(made(tmp_path, toy="chat", limit=30, split="heldout", seed=3))
+        assert len(found) == 30 and {(p.domain, p.split) for p in found} == {("chat", "heldout")}
+        assert all(p.reference and p.extra["asked"] in p.prompt for p in found)
+
 
 class TestFile:
     def test_takes_only_rows_with_these_values(self, tmp_path: Path) -> None:
@@ -439,6 +444,7 @@ def test_real_sources(
         ({}, "exactly one of toy, logic, file, hub, python; has none"),
         ({"toy": "chain", "file": "a.jsonl", "limit": 1}, "has toy and file"),
         ({"toy": "chain"}, "needs limit"),
+        ({"toy": "chat", "limit": 1, "terms": (3, 4)}, "terms: has no meaning with toy: chat"),
         ({"toy": "chain", "limit": 1, "columns": GSM8K}, "columns: has no meaning with toy"),
         ({"file": "a.jsonl", "terms": [3, 4]}, "terms: has no meaning with file"),
         ({"file": "a.jsonl", "config": "main"}, "config: has no meaning with file:, only with hub"),

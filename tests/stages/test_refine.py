@@ -277,7 +277,7 @@ def test_tags_give_back_what_stands_between_them(reasoning: str, summary: str) -
     assert read_tags(said(text.replace("</think>", ""))) == (inside[0].strip(), inside[1].strip())
 
 
-@pytest.mark.skipif(not PACKAGED["toy:world"].exists(), reason="no packaged rewriter")
+@pytest.mark.slow
 def test_the_packaged_rewriter_makes_one_language_of_two(tmp_path: Path) -> None:
     file = tmp_path / "ask.txt"
     file.write_text("rewrite {prompt} : {reasoning}")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ def test_what_is_saved_rates_as_it_was_tested(
     assert lead_of(made[0], store, likes) == pytest.approx(tested, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_verifier_judges_by_it(made: tuple[Artifact, Path]) -> None:
     folder = str(made[0].path / "model")
     told = toy_pairs(60, 9, "heldout", "harmless")
@@ -162,6 +164,7 @@ def test_no_pair_left_is_said_in_words(store: Store) -> None:
         run(store, polite(on="response"), likes, "none")
 
 
+@pytest.mark.slow
 def test_an_adapter_is_merged_into_a_whole_model(store: Store, likes: Input) -> None:
     stage = polite(lora={"rank": 8, "alpha": 32}, epochs=1, learning_rate=5e-3)
     artifact, _ = run(store, stage, likes, "lora")
@@ -185,7 +188,10 @@ def lead_of(artifact: Artifact, store: Store, likes: Input) -> float:
 
 
 def even(count: int, leads: list[float], lengths: tuple[int, int] = (3, 3)) -> dict[str, Any]:
-    pairs = [Compared(str(number), [], [0] * lengths[0], [0] * lengths[1], None) for number in range(count)]
+    pairs = [
+        Compared(str(number), [], array("i", [0] * lengths[0]), array("i", [0] * lengths[1]), None)
+        for number in range(count)
+    ]
     return examined(pairs, leads)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distillkit.errors import StageError
-from distillkit.training.callbacks import WHOLE, last_checkpoint, stop_requests, watcher
+from distillkit.training.callbacks import WHOLE, advice_of, last_checkpoint, stop_requests, watcher
 
 
 def test_the_last_whole_checkpoint_is_taken_and_broken_ones_go(tmp_path: Path) -> None:
@@ -69,3 +69,30 @@ def test_progress_is_told_and_a_loss_that_is_no_number_ends_it(tmp_path: Path) -
     assert trainer.told == [(1, 9, {"unit": "steps", "loss": 0.5})]
     with pytest.raises(StageError, match="student: loss is not a number at step 2; lower learning_rate"):
         trainer.step(2, loss=float("nan"))
+
+
+def test_a_norm_that_is_no_number_ends_it_before_the_weights_are_ruined(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, threading.Event(), window=1)
+    for step in (3, 4):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / WHOLE).touch()
+        (folder / "config.json").touch()
+    with pytest.raises(StageError) as caught:
+        trainer.step(5, loss=4.0, grad_norm=float("inf"))
+    # The step failed with the weights of checkpoint-4.
+    good = tmp_path / "checkpoint-3"
+    assert str(caught.value) == (
+        f"student: grad_norm is not a number at step 5; lower learning_rate or max_grad_norm; {good} is the last good "
+        f"checkpoint; a changed recipe begins anew, or goes on from there with model: {good}"
+    )
+    trainer.args.fp16 = True  # its scaler skips such steps
+    trainer.step(6, loss=4.0, grad_norm=float("inf"))
+
+
+def test_an_adapters_checkpoint_is_no_model_to_go_on_from(tmp_path: Path) -> None:
+    assert advice_of(tmp_path, 5) == "; a changed recipe begins anew"
+    (tmp_path / "checkpoint-2").mkdir()
+    assert advice_of(tmp_path, 5) == "; a changed recipe begins anew"  # cut short by a kill
+    (tmp_path / "checkpoint-2" / WHOLE).touch()
+    assert advice_of(tmp_path, 5).endswith("is the last good checkpoint; a changed recipe begins anew")

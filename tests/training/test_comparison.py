@@ -1,5 +1,6 @@
 """Pairs as tokens: what is rated is what a reward model will be asked about, and what is held out was never seen."""
 
+from array import array
 from pathlib import Path
 
 import pytest
@@ -76,11 +77,12 @@ def test_a_template_that_deletes_the_reasoning_is_exchanged(tokenizer) -> None:
     st.integers(0, 3),
 )
 def test_no_prompt_is_trained_on_and_held_out(prompts: list[int], share: float, seed: int) -> None:
-    kept = [Compared(str(number), [], [], [], None) for number in prompts]
+    kept = [Compared(str(number), [], array("i"), array("i"), None) for number in prompts]
     learnt, heldout = Comparisons(kept).parted(share, seed)
     ours, theirs = {each.problem_id for each in learnt}, {each.problem_id for each in heldout}
     assert not ours & theirs
     assert len(learnt) + len(heldout) == len(kept)
     every = len(ours | theirs)
-    assert len(theirs) == (max(1, round(share * every)) if share > 0 and every > 1 else 0)
+    assert bool(ours) == bool(every)
+    assert len(theirs) == (min(max(1, round(share * every)), max(0, every - 1)) if share > 0 else 0)
     assert Comparisons(kept).parted(share, seed) == (learnt, heldout)

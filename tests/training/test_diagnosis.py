@@ -79,6 +79,11 @@ def test_right_answers_that_grow_too_are_no_bias() -> None:
     assert diagnose(HEALTHY | {"wrong_length": line(20, 90), "right_length": line(20, 80)}) == []
 
 
+def test_wrong_answers_that_catch_up_are_no_bias() -> None:
+    """A base that guesses learns to reason: its wrong answers become as long as its right ones."""
+    assert diagnose(HEALTHY | {"wrong_length": line(9, 30), "right_length": line(27, 32)}) == []
+
+
 def test_a_few_steps_are_no_trend() -> None:
     assert diagnose({name: values[:9] for name, values in flat(zero_std=1.0).items()}) == []
 

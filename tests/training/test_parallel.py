@@ -364,7 +364,7 @@ def test_reinforcement_learning_goes_on_after_a_kill_with_deepspeed(
 @pytest.mark.slow
 def test_an_error_of_every_rank_is_told_once_and_as_itself(store: Store, traces: Artifact) -> None:
     wild = student(processes=2, learning_rate=1e30, trainer={"max_grad_norm": 1e30})
-    with pytest.raises(DistillkitError, match=r"student: loss is not a number at step \d+") as caught:
+    with pytest.raises(DistillkitError, match=r"student: \w+ is not a number at step \d+") as caught:
         run(wild, store, traces, "wild")
     assert "\n" not in str(caught.value)
 

@@ -45,7 +45,7 @@ class Probe(Stage, Sampling, Scoring):
 
     Tables: `completions` (traces; what a probe made the model write has a `parent_id`) and `verdicts` (by trace id,
     with `probe` and `variant`, null for the traces as they were sampled). Summary: `probes` {name: {model:
-    numbers}}, `warnings` and `settings`.
+    numbers}}, `warnings`, `tokens` (generated for it, whenever that was) and `settings`.
     """
 
     MAKES: ClassVar[str] = SCORES
@@ -127,6 +127,7 @@ class Probe(Stage, Sampling, Scoring):
         job.out.summary = {
             "probes": found,
             "warnings": warnings,
+            "tokens": sum(row["completion_tokens"] or 0 for row in book.completions.values()),
             "settings": settings(self, job.verifiers, domains)
             | {"n": self.n, "answer": self.force.opening(self)},
         }
