@@ -7,6 +7,7 @@ import pytest
 from distillkit.check import check
 from distillkit.errors import RecipeError
 from distillkit.lint import cost_lint
+from distillkit.plan import plan
 from distillkit.recipe import load
 
 RECIPE = """\
@@ -70,6 +71,16 @@ def test_a_composite_that_holds_the_benchmarks_judge_is_one_judge(tmp_path: Path
         RecipeError, match=r"stages\.scores: benchmarks\.aime24: is judged by math, but verifiers\.math"
     ):
         warnings(tmp_path, scored, ("{chain: {kind: exact}}", "{chain: {kind: exact}, math: {kind: exact}}"))
+
+
+def test_a_plan_counts_a_benchmark_before_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("n: 8, max_tokens: 64", "benchmarks: {aime24: 2}"))
+    planned = plan(load(tmp_path / "r.yaml"), tmp_path / "r.yaml", tmp_path / "none")
+    costs = {stage["name"]: stage["cost"] for stage in planned.stages}
+    assert (
+        costs["scores"]["tokens"] == 2 * 30 * 2 * 32768 // 2
+    )  # models x problems x samples x half of the cap
+    assert planned.warnings and "evaluation (scores) takes" in planned.warnings[0]
 
 
 def test_evaluation_above_a_tenth_of_the_cost() -> None:

@@ -26,7 +26,7 @@ def evaluation_grids(summary: Summary) -> list[Grid]:
         vote_grid(summary.get("votes") or []),
         complexity_grid(summary.get("complexity") or {}),
         *(sweep_grid(name, sweeps.get(name) or []) for name in ("temperature", "max_tokens")),
-        spending_grid(summary.get("cost") or []),
+        spending_grid(summary),
     ]
     return [grid for grid in made if grid.rows]
 
@@ -146,19 +146,36 @@ def swept_metrics(rows: Rows) -> list[str]:
     return list(found)
 
 
-def spending_grid(rows: Rows) -> Grid:
-    """Tokens, operations and money of the answers of each model."""
+def spending_grid(summary: Summary) -> Grid:
+    """Tokens, operations and money of the answers of each model, and how fast those came that were sampled now."""
+    rows: Rows = summary.get("cost") or []
+    speeds = {
+        (each.get("model"), each.get("benchmark")): each.get("tokens_per_s")
+        for each in summary.get("throughput") or []
+    }
     cells = [
         [
             who(row, rows),
             count_text(row.get("completions")),
             count_text(row.get("tokens")),
+            count_text(speeds.get((row["model"], row.get("benchmark")))),
             power_text(row.get("active")),
             power_text(row.get("operations")),
             "" if row.get("money") is None else money_text(row["money"]),
         ]
         for row in rows
     ]
-    header = ["model", "completions", "tokens", "active parameters", "operations", "money"]
+    header = ["model", "completions", "tokens", "tokens/s", "active parameters", "operations", "money"]
     note = "operations: 2 x active parameters x tokens"
     return Grid("cost of the evaluation", header, cells, notes=[note])
+
+
+def best_text(best: Summary) -> str:
+    """Which of several models is the best, and whether that is sure."""
+    runner_up = best.get("runner_up")
+    found = f"best: {best.get('model')} ({best.get('metric', 'pass@1')} {best.get('value') or 0.0:.3f})"
+    if runner_up is None:
+        return found
+    difference = signed_text(best.get("difference"))
+    sure = "clear of" if best.get("clear") else "not to be told from"
+    return f"{found}, {sure} {runner_up}{f', {difference}' if difference else ''}"

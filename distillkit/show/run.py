@@ -206,9 +206,16 @@ def screening_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
 
 
 def summaries_of(artifacts: Sequence[Artifact], kind: str) -> list[dict[str, Any]]:
-    """What stages of a kind found, [{stage, ...summary}], with the models in the order of the recipe."""
+    """What stages of a kind found, [{stage, throughput, ...summary}], with the models in the order of the recipe.
+
+    throughput: what was sampled in the run that made it, [{model, benchmark, tokens_per_s, ...}]; empty where not told.
+    """
     return [
-        {"stage": artifact.stage, **_in_order(artifact.manifest.summary, _models(artifact))}
+        {
+            "stage": artifact.stage,
+            "throughput": artifact.manifest.telemetry.get("throughput") or [],
+            **_in_order(artifact.manifest.summary, _models(artifact)),
+        }
         for artifact in _of_kind(artifacts, kind)
     ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from distillkit.budget import money_text
 from distillkit.comparison import difference_text
 from distillkit.grid import Grid, grid_markdown, rich_table, trimmed
-from distillkit.show.evaluation import evaluation_grids
+from distillkit.show.evaluation import best_text, evaluation_grids
 from distillkit.show.number import count_text, metric_words, score_text
 from distillkit.show.run import Described
 from distillkit.show.thinking import budget_grid, probe_grids
@@ -119,6 +119,9 @@ def score_grid(described: Described) -> Grid:
     ]
     notes += [gamma_text(each) for each in described["gamma"]]
     notes += [difference_text(each) for each in described["differences"]]
+    notes += [
+        f"{each['stage']}: {best_text(each['best'])}" for each in described["evaluations"] if each.get("best")
+    ]
     return Grid(f"scores on {problems:,} problems", ["metric", *scores], rows, notes=notes)
 
 

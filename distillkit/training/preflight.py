@@ -150,7 +150,7 @@ def settle_pad(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:
 
 
 def settle_end(tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Let completions end where the template ends an answer: bases name another end token than their template writes."""
+    """Let completions end where the template ends an answer, which bases may do with another token than their own."""
     ends = chat_end(tokenizer)
     if ends and tokenizer.eos_token_id not in ends:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ends[0])

@@ -78,6 +78,8 @@ def evaluation() -> dict[str, Any]:
                 for cap in (16, 32, 64)
             ],
         },
+        "best": {"model": student, "metric": "pass@1", "value": 0.8, "runner_up": base, "difference": signed}
+        | {"clear": True},
         "cost": [
             each | {"completions": 160, "tokens": 3200, "active": 335000, "operations": 2.1e9, "money": None}
             for each in where

@@ -208,7 +208,9 @@ def test_search_and_reason_narrow_what_is_shown(open_tab: Any) -> None:
     tab.page.select_option("#reason", "wrong (stage right)")
     assert tab.page.inner_text("#shown") == "on this page: 2 kept, 1 dropped"
     [card] = tab.cards("dropped")
-    assert card.startswith("dropped: wrong (stage right) · also long · toy:base · 13 tokens")
+    assert card.startswith(
+        "dropped: wrong (stage right) · also long<img src=x onerror=window.hacked=55> · toy:base · 13 tokens"
+    )
     tab.page.fill("#search", "there is no such text")
     assert tab.cards("kept") == tab.cards("dropped") == []
     tab.page.fill("#search", "")

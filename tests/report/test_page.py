@@ -175,6 +175,14 @@ def test_data_stays_text(text: str) -> None:
     assert [tag for tag, _ in outline.tags].count("script") == 2
 
 
+def test_comments_of_a_recipe_stay_text(world: Any, tmp_path: Path) -> None:
+    run, store = copied(world, tmp_path)
+    with (run / "recipe.yaml").open("a", encoding="utf-8") as file:
+        file.write("\n# </pre><script>window.hacked = 1</script> \u202e {{ 7 * 7 }}\n")
+    text = write_report(run, store).read_text("utf-8")
+    assert "# &lt;/pre&gt;&lt;script&gt;window.hacked = 1&lt;/script&gt; [U+202E] {{ 7 * 7 }}" in text
+
+
 def test_the_script_gets_the_data_back_whole() -> None:
     value = {"a": "</script><!-- & \u2028 \u202e \"' \\u003c {{7*7}}", "b": [1, None, "所以"]}
     text = script_json(value)

@@ -60,6 +60,11 @@ def test_numbers_stand_with_their_intervals(described: dict[str, Any], findings:
     moved = {(row[0], row[1]): row[2] for row in found["faithfulness"].rows}
     assert moved["toy:base", "unperturbed"] == "0.020 [0.000, 0.070]"
     assert moved["toy:base", "number"] == "0.950 [0.900, 1.000]"
+    scores = next(grid for title, grid in found.items() if title.startswith("scores on"))
+    assert (
+        f"deep: best: {findings.MODELS[1]} (pass@1 0.800), clear of toy:base, +0.400 [-0.100, +0.600]"
+        in scores.notes
+    )
     assert "money" not in found["cost of the evaluation"].header, "a blank column is left out"
 
 

@@ -80,7 +80,7 @@ def test_what_the_verifier_kept_is_told() -> None:
 def test_the_other_reasons_of_a_dropped_trace_are_told(world: Any) -> None:
     found = browsed(Material.of(world.run, world.store))["traces"]
     rejected = {each["id"]: each["reasons"] for each in world.artifacts["right"].rows() if not each["kept"]}
-    assert ["wrong", "long"] in rejected.values()
+    assert ["wrong", "long<img src=x onerror=window.hacked=55>"] in rejected.values()
     for trace in found:
         assert trace["others"] == rejected.get(trace["id"], [""])[1:]
 

@@ -97,7 +97,7 @@ stages:
     rules:
       - {{field: score, min: 1.0, reason: wrong}}
       - {{field: measures.language.share, min: 1.0, reason: mixed_language}}
-      - {{field: completion_tokens, max: 12, reason: long}}
+      - {{field: completion_tokens, max: 12, reason: "long<img src=x onerror=window.hacked=55>"}}
   - {{name: chosen, kind: select, unique: twins, per_problem: 2}}
   - {{name: dataset, kind: publish, input: chosen, repository: me/tiny, version: 1.0.0{publish}}}
   - {{name: screening, kind: screen, model: "toy:base", input: problems, n: 4, k: 2, max_tokens: 99}}

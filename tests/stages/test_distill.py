@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from distillkit.artifact import Artifact, Manifest, weights_content
+from distillkit.artifact import Artifact, Manifest, Model, weights_content
+from distillkit.engines.base import load_tokenizer
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.spec import digest, identity
 from distillkit.stages.base import Input, Job, write_shards
@@ -16,6 +17,7 @@ from distillkit.store import Store
 from distillkit.toy import BASE, PACKAGED
 from distillkit.toy.problems import generate
 from distillkit.trace import Problem, problem_schema, to_row
+from distillkit.training.preflight import check_end, settle_end
 
 SHARDS = 2
 
@@ -227,10 +229,6 @@ def test_how_two_vocabularies_differ_is_said_in_words() -> None:
 
 
 def test_a_base_that_ends_otherwise_than_its_template_learns_the_templates_end() -> None:
-    from distillkit.artifact import Model
-    from distillkit.engines.base import load_tokenizer
-    from distillkit.training.preflight import check_end, settle_end
-
     tokenizer = load_tokenizer(Model("toy:base", str(BASE), ""))
     other = next(token for token in tokenizer.all_special_tokens if token != tokenizer.eos_token)
     tokenizer.chat_template = tokenizer.chat_template.replace("<|end|>", other)

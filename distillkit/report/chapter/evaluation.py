@@ -29,7 +29,7 @@ def sections(material: Material) -> Iterator[Section]:
         yield from _complexity(material, found, of)
         yield from _sweeps(material, found, of)
         yield from _votes(material, found, of)
-        spent = spending_grid(found.get("cost") or [])
+        spent = spending_grid(found)
         yield Section(f"spent-{found['stage']}", f"Cost of the evaluation{of}", grid=spent)
 
 
