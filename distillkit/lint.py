@@ -18,6 +18,8 @@ from distillkit.wiring import Step, benchmark_names
 
 EVALUATIONS = 10
 """Fewer points than this make no curve: a collapse, or the step to keep, lies between two of them."""
+LEAST_GPU_HOURS = 1.0
+"""Below it nobody counts."""
 COST_SHARE = 0.10
 """An evaluation that takes more of a run's cost is larger than what it decides."""
 
@@ -83,7 +85,7 @@ def cost_lint(gpu_hours: dict[str, tuple[str, float]]) -> list[str]:
     whole = sum(hours for _, hours in gpu_hours.values())
     trains = any(kind in ("sft", "grpo", "distill", "reward_model") for kind, _ in gpu_hours.values())
     spent = {name: hours for name, (kind, hours) in gpu_hours.items() if kind == "evaluate"}
-    if not trains or not whole or sum(spent.values()) <= COST_SHARE * whole:
+    if not trains or whole < LEAST_GPU_HOURS or sum(spent.values()) <= COST_SHARE * whole:
         return []
     share = sum(spent.values()) / whole
     return [

@@ -90,3 +90,4 @@ def test_evaluation_above_a_tenth_of_the_cost() -> None:
     ]
     assert cost_lint(costs | {"more": ("sft", 100.0)}) == []
     assert cost_lint({"scores": ("evaluate", 20.0)}) == []  # there is nothing else to pay for
+    assert cost_lint({name: (kind, hours / 1000) for name, (kind, hours) in costs.items()}) == []  # minutes

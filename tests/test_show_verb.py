@@ -250,6 +250,9 @@ def test_the_run_shows_its_ablation(ran: Path) -> None:
         (["--rules", "--stage", "judged"], "no filter 'judged'"),
         (["--set", "kept.rules.0.min=0"], "give that, too"),
         (["--rules", "--trace", "x"], "give one of them"),
+        (["--compare", "a,b", "--trace", "x"], "give one of them"),
+        (["--problem", "x"], "it says what --compare shows"),
+        (["--compare", "a,b"], "no evaluation has both a and b; models are none"),
     ],
 )
 def test_mistakes_are_one_clear_line(ran: Path, arguments: list[str], words: str) -> None:

@@ -16,6 +16,6 @@ PACKAGED = {
     "toy:world": BASE.with_name("world"),
     "toy:unfaithful": BASE.with_name("unfaithful"),
 }
-"""Name in a recipe -> folder; all made by `scripts/make_toy.py`. small and tiny are toy:base at widths 64 and 32;
+"""Name in a recipe -> folder; all made by `scripts/make_toy.py`. small and tiny are toy:base at widths 64 and 48;
 world knows chat and rewriting beside chains, and has a vocabulary of its own; unfaithful (made by
 `scripts/make_unfaithful.py`) reasons as base does, and answers with the last digit of its prompt all the same."""

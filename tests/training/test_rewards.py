@@ -106,6 +106,7 @@ def test_a_mapping_is_short_for_a_list() -> None:
     ("given", "message"),
     [
         ({"language": 1.0}, "'language' is no reward that a weight alone makes"),
+        ({"acuracy": 1.0}, "did you mean accuracy"),
         ({"reward_model": 1.0}, "write a list of rewards"),
         ([], "at least 1 item"),
         ([{"kind": "accuracy", "weight": float("nan")}], "finite"),
