@@ -78,6 +78,8 @@ def _check_end(recipe: Recipe, index: int, stage: AnyStage, slot: str, wire: Wir
     source = recipe.stages[positions[name]]
     if source.MAKES not in wire.takes:
         raise RecipeError(f"{where}: {name} makes {source.MAKES}, needed is {' or '.join(wire.takes)}")
+    if wire.kinds and source.kind not in wire.kinds:
+        raise RecipeError(f"{where}: {name} is a {source.kind} stage, needed is {' or '.join(wire.kinds)}")
     if source.RATES and not wire.rates:
         raise RecipeError(
             f"{where}: {name} is a reward model: it rates text and writes none; grpo pays by it: "

@@ -55,6 +55,14 @@ def test_what_was_left_out_is_the_nearest_that_fits(tmp_path: Path) -> None:
             "problems makes problems, needed is traces or selection",
         ),
         (
+            {
+                9: "{name: zero, kind: grpo, model: toy:base, screened: probes, learning_rate: 1.0e-3, steps: 2, "
+                "max_completion_length: 32}",
+                8: "{name: probes, kind: probe, models: [toy:base], n: 4, max_tokens: 32}",
+            },
+            "probes is a probe stage, needed is screen",
+        ),
+        (
             {2: "{name: own, kind: sample, model: toy:base, input: heldout, n: 4, max_tokens: 32}"},
             "heldout is held out",
         ),

@@ -62,19 +62,17 @@ def formulas(text: str) -> Iterator[tuple[int, int, str]]:
 
 @lru_cache(maxsize=4096)
 def tree(latex: str) -> Node | None:
-    """The formula as a tree of MathML elements; None where it is better left as text, as is all without the library."""
-    try:
-        from latex2mathml import exceptions
-        from latex2mathml.converter import convert_to_element
-    except ImportError:
-        return None
+    """The formula as a tree of MathML elements; None where it is better left as text."""
+    from latex2mathml import exceptions
+    from latex2mathml.converter import convert_to_element
 
     if len(latex) > LONGEST or _depth(latex) > DEEPEST or _MACRO.search(latex) or not latex.isprintable():
         return None
-    refused = [e for e in vars(exceptions).values() if isinstance(e, type) and issubclass(e, Exception)]
+    own = [e for e in vars(exceptions).values() if isinstance(e, type) and issubclass(e, Exception)]
+    refused: tuple[type[Exception], ...] = (*own, *STUMBLES)
     try:
         return _rebuilt(convert_to_element(latex))
-    except (*refused, *STUMBLES):
+    except refused:
         return None
 
 

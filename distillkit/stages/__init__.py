@@ -14,8 +14,8 @@ from distillkit.stages.filter import Filter
 from distillkit.stages.grpo import Grpo
 from distillkit.stages.measure import MeasureStage
 from distillkit.stages.mix import Mix
-from distillkit.stages.probe import Probe
 from distillkit.stages.preferences import Preferences
+from distillkit.stages.probe import Probe
 from distillkit.stages.problems import Problems
 from distillkit.stages.publish import Publish
 from distillkit.stages.refine import Refine

@@ -37,6 +37,7 @@ class Wire(Execution):
     """Marks a field that names earlier stages: a name, a `Naming` part of the stage, a list of such, or a dict by name.
 
     takes: artifact types that fit.
+    kinds: stage kinds that fit, where not every stage of such a type does.
     default: what a field that was left out means: "nearest" earlier stage that fits, "labels" = every earlier
         label artifact over the same text, "none".
     external: names that are no stage are allowed too (a model on the Hub or in a folder, a benchmark).
@@ -48,6 +49,7 @@ class Wire(Execution):
     """
 
     takes: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
     default: str = "nearest"
     external: bool = False
     heldout: bool = False

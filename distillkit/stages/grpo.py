@@ -78,7 +78,7 @@ class Grpo(Stage, Training):
     """Problems to train on, of one stage or several; left out, the nearest earlier ones. Held-out ones are refused."""
     model: Annotated[str, Wire((WEIGHTS,), external=True), EXECUTION]
     """Weights to start from: a stage, org/name[@rev] on the Hub, ./folder, or toy:base."""
-    screened: Annotated[str | None, Wire((SCORES,), default="none"), EXECUTION] = None
+    screened: Annotated[str | None, Wire((SCORES,), kinds=("screen",), default="none"), EXECUTION] = None
     """A screen stage over these problems, for `band` and `require_go`."""
     band: tuple[float, float] | None = None
     """Keep problems whose pass rate in the screening lies in [low, high]; one without a pass rate is kept."""

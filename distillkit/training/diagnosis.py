@@ -266,7 +266,10 @@ def language_mixing(trends: Trends) -> Finding | None:
     rise = trends["mixed_language"].rise() if "mixed_language" in trends else None
     if rise is None or rise <= MIXING_RISE:
         return None
-    text = f"{rise:.0%} more of the completions mix languages than at the start: add the reward language_consistency"
+    text = (
+        f"{rise:.0%} more of the completions mix languages than at the start: add the reward language_consistency, "
+        "or give it more weight"
+    )
     return Finding("language_mixing", text, rise, MIXING_RISE)
 
 

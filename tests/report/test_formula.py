@@ -6,8 +6,6 @@ from hypothesis import strategies as st
 
 from distillkit.report.formula import ATTRIBUTES, LONGEST, TAGS, Node, formulas, tree
 
-pytest.importorskip("latex2mathml", reason="needs latex2mathml (pip install latex2mathml)")
-
 
 def found(text: str) -> list[str]:
     return [latex for _, _, latex in formulas(text)]

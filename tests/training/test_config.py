@@ -8,7 +8,9 @@ import pytest
 from distillkit.artifact import Model
 from distillkit.errors import MissingError, RecipeError
 from distillkit.spec import identity
+from distillkit.stages.distill import Distill
 from distillkit.stages.grpo import Grpo, window_of
+from distillkit.stages.reward_model import RewardModelStage
 from distillkit.stages.sft import Sft
 from distillkit.training.adapter import require_packages
 from distillkit.training.config import FIELDS_FILE, OWNED, ConfigName, Training, trl_fields
@@ -48,7 +50,7 @@ def test_the_list_is_that_of_the_installed_trl() -> None:
 def test_every_field_of_ours_and_every_refused_one_is_trls() -> None:
     known = {field for name in get_args(ConfigName) for field in trl_fields(name)}
     assert set(OWNED) <= known
-    for kind in (Sft, Grpo):
+    for kind in (Sft, Grpo, Distill, RewardModelStage):
         assert set(kind.RENAMED) <= set(trl_fields(kind.CONFIG))
         assert set(kind.RENAMED.values()) <= set(kind.model_fields)
 

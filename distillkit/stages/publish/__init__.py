@@ -52,7 +52,7 @@ class Publish(Stage):
     the highest pass@1 in `scores`."""
     labels: Annotated[list[str], Wire((LABELS,), default="labels")] = Field(default_factory=list)
     """Label stages whose columns go with the rows; left out: all over the same text."""
-    scores: Annotated[str | None, Wire((SCORES,), default="none")] = None
+    scores: Annotated[str | None, Wire((SCORES,), kinds=("evaluate",), default="none")] = None
     """Evaluation whose table stands in the card."""
     repository: str | None = Field(None, pattern=r"^[\w.-]+(/[\w.-]+)?$")
     """Name of what is published, with or without an owner: it is laid out in the store and not pushed."""
