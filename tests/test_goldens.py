@@ -37,6 +37,7 @@ RULES = [
 STAGES: dict[str, dict[str, Any]] = {
     "problems/toy": {"kind": "problems", "toy": "chain", "limit": 20},
     "problems/file": {"kind": "problems", "file": str(DATA / "traces.jsonl")},
+    "preferences/toy": {"kind": "preferences", "toy": "harmless", "limit": 20},
     "verify/exact": {"kind": "verify"},
     "verify/math": {"kind": "verify"},
     "measure/language": {"kind": "measure", "measures": [{"kind": "language"}]},
