@@ -237,6 +237,11 @@ def main() -> None:
             for pair in range(given.pairs):
                 for side in SIDES[:: 1 if pair % 2 else -1]:  # who goes first takes turns
                     found[side].append(cpu_s(root, side, kind, given.steps))
+                ours, bare = found["stage"][-1], found["bare"][-1]
+                print(
+                    f"{kind} {pair + 1}: {ours[0]:.1f} / {bare[0]:.1f} CPU s = {ours[0] / bare[0]:.3f}",
+                    flush=True,
+                )
             ratios = [ours[0] / bare[0] for ours, bare in zip(*(found[side] for side in SIDES), strict=True)]
             walls = [ours[1] / bare[1] for ours, bare in zip(*(found[side] for side in SIDES), strict=True)]
             ratio = geometric_mean(ratios)
