@@ -120,7 +120,12 @@ def _domains(step: Step, steps: list[Step]) -> set[str]:
         return set() if stage.columns.domain is not None else {stage.domain or stage.toy or "math"}
     if isinstance(stage, Traces):
         return stage.domains()
-    below = [each for each in steps for names in step.wires.values() if each.name in names and each.stage.MAKES in ROWS]
+    below = [
+        each
+        for each in steps
+        for names in step.wires.values()
+        if each.name in names and each.stage.MAKES in ROWS
+    ]
     return {domain for each in below for domain in _domains(each, steps)}
 
 

@@ -72,7 +72,7 @@ def _few_evaluations(stage: Grpo) -> Iterator[str]:
     if stage.evaluate is None:
         return
     points = stage.steps // stage.evaluate.every + 1 + (stage.steps % stage.evaluate.every > 0)
-    if points < EVALUATIONS:
+    if points < EVALUATIONS and stage.evaluate.every > 1:
         every = max(1, stage.steps // EVALUATIONS)
         yield (
             f"stages.{stage.name}.evaluate: every {stage.evaluate.every} of {stage.steps} steps makes {points} points, "

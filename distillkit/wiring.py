@@ -85,6 +85,10 @@ def _check_end(recipe: Recipe, index: int, stage: AnyStage, slot: str, wire: Wir
             f"{where}: {name} is a reward model: it rates text and writes none; grpo pays by it: "
             f"rewards: [{{kind: reward_model, model: {name}}}]"
         )
+    if wire.rates and not source.RATES:
+        raise RecipeError(
+            f"{where}: {name} is a {source.kind} stage, whose weights write text; what pays is a reward_model stage"
+        )
     if heldout(source) and not wire.heldout:
         raise RecipeError(
             f"{where}: {name} is held out (split: heldout); training and sampling never read it"

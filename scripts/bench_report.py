@@ -132,7 +132,9 @@ def _slowest_ms(page: Path) -> str:
 def _make_run(store: Store, n: int, characters: int) -> Path:
     chance = random.Random(17)
     pieces = [_text(chance, characters // 8) for _ in range(2_000)]
-    traces = _sealed(store, "sample", "traces", {"rows": (_traces(n, pieces, chance, "student"), trace_schema())}, {})
+    traces = _sealed(
+        store, "sample", "traces", {"rows": (_traces(n, pieces, chance, "student"), trace_schema())}, {}
+    )
     ids = [row["id"] for row in traces.rows(columns=["id"])]
     import pyarrow as pa
 

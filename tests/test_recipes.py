@@ -179,7 +179,10 @@ def test_the_quickstart_is_the_whole_story() -> None:
         1,
     )
     assert (zero["prompts_per_step"], zero["num_generations"]) == (16, 16)
-    assert [(each["kind"], each["weight"]) for each in zero["rewards"]] == [("accuracy", 1.0), ("format", 0.1)]
+    assert [(each["kind"], each["weight"]) for each in zero["rewards"]] == [
+        ("accuracy", 1.0),
+        ("format", 0.1),
+    ]
     read = wires(recipe)
     assert read["zero"]["model"] == read["student"]["model"] == read["screening"]["model"] == ["toy:base"]
     assert read["traces"]["model"] == ["zero"] and read["student"]["input"] == ["chosen"]

@@ -29,6 +29,7 @@ from distillkit.show.run import (
     settings_of,
     timings,
 )
+from distillkit.show.setting import opinions, settings_text
 from distillkit.show.table import (
     ablation_grid,
     funnel_grid,
@@ -36,14 +37,12 @@ from distillkit.show.table import (
     grids,
     markdown,
     matrix_grid,
-    opinions,
     render,
     rl_cost_text,
     sampling_grid,
     score_grid,
     screening_grid,
     seed_grid,
-    settings_text,
     timing_grid,
     warnings,
 )

@@ -149,10 +149,7 @@ def swept_metrics(rows: Rows) -> list[str]:
 def spending_grid(summary: Summary) -> Grid:
     """Tokens, operations and money of the answers of each model, and how fast those came that were sampled now."""
     rows: Rows = summary.get("cost") or []
-    speeds = {
-        (each.get("model"), each.get("benchmark")): each.get("tokens_per_s")
-        for each in summary.get("throughput") or []
-    }
+    speeds = _speeds(summary.get("throughput") or [])
     cells = [
         [
             who(row, rows),
@@ -166,8 +163,22 @@ def spending_grid(summary: Summary) -> Grid:
         for row in rows
     ]
     header = ["model", "completions", "tokens", "tokens/s", "active parameters", "operations", "money"]
-    note = "operations: 2 x active parameters x tokens"
-    return Grid("cost of the evaluation", header, cells, notes=[note])
+    notes = ["operations: 2 x active parameters x tokens"]
+    if (summary.get("sweeps") or {}).get("temperature"):
+        notes.append("completions of further temperatures are not among these")
+    return Grid("cost of the evaluation", header, cells, notes=notes)
+
+
+def _speeds(draws: Rows) -> dict[tuple[Any, Any], float]:
+    """Tokens a second by (model, benchmark), over the draws of all its temperatures."""
+    tokens: dict[tuple[Any, Any], float] = {}
+    seconds: dict[tuple[Any, Any], float] = {}
+    for each in draws:
+        if each.get("tokens") and each.get("tokens_per_s"):
+            key = each.get("model"), each.get("benchmark")
+            tokens[key] = tokens.get(key, 0) + each["tokens"]
+            seconds[key] = seconds.get(key, 0) + each["tokens"] / each["tokens_per_s"]
+    return {key: tokens[key] / seconds[key] for key in tokens}
 
 
 def best_text(best: Summary) -> str:

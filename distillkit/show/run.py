@@ -186,9 +186,16 @@ def gamma_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
 
 
 def settings_of(artifacts: Sequence[Artifact]) -> dict[str, dict[str, Any]]:
-    """stage -> what its scores depend on besides the models: n, temperature, max_tokens, engine, ..."""
+    """stage -> what its scores depend on besides the models: n, temperature, max_tokens, engine, versions ..."""
     found = [*_of_kind(artifacts, "evaluate"), *_of_kind(artifacts, "screen")]
-    return {artifact.stage: artifact.manifest.summary.get("settings", {}) for artifact in found}
+    return {artifact.stage: _settings(artifact) for artifact in found}
+
+
+def _settings(artifact: Artifact) -> dict[str, Any]:
+    """Those of its summary, and the library versions of the run that made it."""
+    versions = artifact.manifest.telemetry.get("versions")
+    found: dict[str, Any] = artifact.manifest.summary.get("settings") or {}
+    return found | ({"versions": versions} if versions else {})
 
 
 def screening_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
@@ -201,7 +208,7 @@ def screening_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
             "model": model["name"],
             "rl_cost": artifact.manifest.telemetry.get("rl_cost"),
         }
-        found.append(head | artifact.manifest.summary)
+        found.append(head | artifact.manifest.summary | {"settings": _settings(artifact)})
     return found
 
 
@@ -215,6 +222,7 @@ def summaries_of(artifacts: Sequence[Artifact], kind: str) -> list[dict[str, Any
             "stage": artifact.stage,
             "throughput": artifact.manifest.telemetry.get("throughput") or [],
             **_in_order(artifact.manifest.summary, _models(artifact)),
+            "settings": _settings(artifact),
         }
         for artifact in _of_kind(artifacts, kind)
     ]

@@ -10,6 +10,7 @@ from distillkit.grid import Grid, grid_markdown, rich_table, trimmed
 from distillkit.show.evaluation import best_text, evaluation_grids
 from distillkit.show.number import count_text, metric_words, score_text
 from distillkit.show.run import Described
+from distillkit.show.setting import opinions, settings_text
 from distillkit.show.thinking import budget_grid, probe_grids
 from distillkit.show.training import cost_grid, evaluation_grid
 from distillkit.stats import BANDS
@@ -96,12 +97,6 @@ def sampling_grid(stages: Sequence[dict[str, Any]]) -> Grid:
     return Grid("sampling", ["stage", "asked", "accepted", *STOPPED, "tokens", "cost"], rows)
 
 
-def opinions(judges: Mapping[str, str]) -> str:
-    """A sentence on the domains that a model judges, {domain: kind of verifier}."""
-    named = ", ".join(f"{domain} ({kind})" for domain, kind in sorted(judges.items()))
-    return f"Verdicts of a learned model, which can be gamed: {named}."
-
-
 def score_grid(described: Described) -> Grid:
     """Metrics by model, each value with its interval; the settings and gamma below."""
     scores = described["scores"]
@@ -123,22 +118,6 @@ def score_grid(described: Described) -> Grid:
         f"{each['stage']}: {best_text(each['best'])}" for each in described["evaluations"] if each.get("best")
     ]
     return Grid(f"scores on {problems:,} problems", ["metric", *scores], rows, notes=notes)
-
-
-def settings_text(settings: Mapping[str, Any]) -> str:
-    """The settings of a score in words; what an older artifact does not say is left out."""
-    n = settings.get("n")
-    samples = ", ".join(f"{name} {each}" for name, each in n.items()) if isinstance(n, dict) else n
-    told = [
-        f"samples per problem: {samples};" if n is not None else "",
-        f"temperature {settings['temperature']:g}," if settings.get("temperature") is not None else "",
-        f"top_p {settings['top_p']:g}," if settings.get("top_p") is not None else "",
-        f"at most {settings['max_tokens']:,} tokens," if settings.get("max_tokens") else "",
-        f"engine {settings['engine'].get('kind')};" if isinstance(settings.get("engine"), dict) else "",
-        "95 % intervals over problems",
-    ]
-    learned = f"; {opinions(settings.get('judges') or {})}" if settings.get("learned") else ""
-    return " ".join(filter(None, told)) + learned
 
 
 def gamma_text(gamma: Mapping[str, Any]) -> str:

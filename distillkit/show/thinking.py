@@ -5,6 +5,7 @@ from typing import Any
 
 from distillkit.grid import Grid
 from distillkit.show.number import count_text, power_text, score_text, signed_text
+from distillkit.show.setting import settings_text
 
 Summary = Mapping[str, Any]
 
@@ -30,6 +31,7 @@ def budget_grid(found: Summary) -> Grid:
                 ]
             )
         notes.append(knee_text(model, curve.get("knee"), found.get("knee_gain", 0.02)))
+    notes.append(settings_text(found.get("settings") or {}))
     header = ["model", "budget", "accuracy", "tokens", "operations", "forced", "no answer", "on the front"]
     return Grid(f"{found['stage']}: accuracy against thinking", header, rows, notes=notes)
 
@@ -45,7 +47,7 @@ def knee_text(model: str, knee: Summary | None, gain: float) -> str:
 
 
 def probe_grids(found: Summary) -> list[Grid]:
-    """One table per probe that was made."""
+    """One table per probe that was made; the last says what all were sampled with."""
     probes = found.get("probes") or {}
     makers = {
         "faithfulness": faithfulness_grid,
@@ -53,7 +55,10 @@ def probe_grids(found: Summary) -> list[Grid]:
         "gaming": gaming_grid,
         "collapse": collapse_grid,
     }
-    return [make(probes[name]) for name, make in makers.items() if probes.get(name)]
+    made = [make(probes[name]) for name, make in makers.items() if probes.get(name)]
+    if made:
+        made[-1].notes.append(settings_text(found.get("settings") or {}))
+    return made
 
 
 def faithfulness_grid(models: Summary) -> Grid:

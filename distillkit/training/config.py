@@ -80,6 +80,17 @@ OWNED = {
 """Fields of TRL's that a `trainer:` block may not set, and why."""
 
 
+TRACKERS = {
+    **{
+        name: name for name in ("trackio", "wandb", "tensorboard", "mlflow", "comet_ml", "swanlab", "clearml")
+    },
+    **{name: name for name in ("neptune", "codecarbon", "dagshub", "dvclive", "kubeflow")},
+    "azure_ml": "azureml",
+    "flyte": "flytekit",
+}
+"""What `report_to` may name -> the package that it needs."""
+
+
 class Training(Parallel):
     """What every trainer's stage declares; a stage inherits it beside Stage."""
 
@@ -117,6 +128,11 @@ class Training(Parallel):
             reason = self._objection(key, value)
             if reason is not None:
                 raise RecipeError(f"stages.{stage}.trainer.{key}: {reason}")
+        for name in self.trackers():
+            if name not in TRACKERS:
+                raise RecipeError(
+                    f"stages.{stage}.trainer.report_to: {name!r} is no tracker{_nearest(name, list(TRACKERS))}"
+                )
 
     def _check_adaptation(self, stage: str) -> None:
         """Raises RecipeError for lora, quantization and rope that do not go together."""
@@ -157,10 +173,18 @@ class Training(Parallel):
             needed["deepspeed"] = f"parallel: {self.parallel}"
         if self.trainer.get("use_liger_kernel"):
             needed["liger_kernel"] = "trainer.use_liger_kernel"
+        for tracker in self.trackers():
+            needed[TRACKERS[tracker]] = f"trainer.report_to: {tracker}"
         kwargs = self.trainer.get("model_init_kwargs") or {}
         if kwargs.get("attn_implementation") == "flash_attention_2":
             needed["flash_attn"] = "trainer.model_init_kwargs.attn_implementation"
         return needed
+
+    def trackers(self) -> list[str]:
+        """Where `trainer: {report_to: ...}` wants the numbers to go beside the report."""
+        given = self.trainer.get("report_to") or []
+        names = [given] if isinstance(given, str) else given
+        return [name for name in names if name != "none"]
 
     def adaptation(self, task: str = "CAUSAL_LM") -> dict[str, Any]:
         """Arguments of TRL's trainer for lora and quantization; empty without them."""

@@ -144,7 +144,7 @@ def probe() -> dict[str, Any]:
                     "group_size": 8,
                     **{name: estimate(0.5) for name in ("diversity", "strategies", "answers")},
                     "top": [{"skeleton": f"# + # {TRAP}", "share": 0.4, "trace": "p/o/0"}],
-                    "training": [{"step": s, "diversity": estimate(1 / s)} for s in (1, 2, 4)],
+                    "training": [{"step": s, "strategies": 1 / s, "distinct": 1.0} for s in (1, 2, 4)],
                 }
             },
         },

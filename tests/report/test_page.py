@@ -123,7 +123,7 @@ def test_everything_that_was_found_has_a_chapter(rich_world: Any) -> None:
         "Faithfulness",
         "Early answering",
         "Verifier gaming",
-        "Diversity over training",
+        "Strategies over training",
         "Length of right answers by band",
         "Difficulty",
     ):

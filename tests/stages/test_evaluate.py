@@ -328,7 +328,7 @@ def test_what_is_cut_is_what_a_run_at_that_cap_gives(store: Store) -> None:
     apart = run(store, evaluate(**options, max_tokens=8), [weights("toy:base")], problems=[held])
     low, high = (row["scores"] for row in swept.manifest.summary["sweeps"]["max_tokens"])
     told = apart.manifest.summary["scores"]["toy:base"]
-    assert 0 < low["truncated"]["value"] and low["mean_tokens"]["value"] < high["mean_tokens"]["value"]
+    assert low["truncated"]["value"] > 0 and low["mean_tokens"]["value"] < high["mean_tokens"]["value"]
     assert low == {name: told[name] for name in low}
 
 

@@ -14,7 +14,6 @@ from distillkit.stages.publish import Publish
 from distillkit.stages.publish.contest import winner
 from distillkit.store import Store, Writer
 
-
 SETTINGS = {
     "temperature": 1.0,
     "top_p": 1.0,

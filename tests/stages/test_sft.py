@@ -231,7 +231,8 @@ def test_a_loss_that_is_no_number_stops_it_and_leaves_a_good_checkpoint(
     jump = {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 1, "max_grad_norm": 1e30}
     wild = student(learning_rate=1e30, save_steps=1, trainer={"optim": "sgd", **jump})
     with pytest.raises(
-        StageError, match=r"student: (loss|grad_norm|a weight) is not a number at step \d+; lower learning_rate"
+        StageError,
+        match=r"student: (loss|grad_norm|a weight) is not a number at step \d+; lower learning_rate",
     ) as caught:
         run(wild, store, traces, "wild")
     [kept] = re.findall(r"model: (\S+)$", str(caught.value))

@@ -129,8 +129,11 @@ def _collapse(material: Material, models: Found) -> Iterator[Figure | None]:
     note = "chance that two samples of a prompt go different ways; 0 is collapse"
     yield interval_figure(material, "Diversity of strategies", note, entries)
     series = {
-        model: points_of([(each.get("step"), each.get("diversity")) for each in found.get("training") or []])
+        model: points_of(
+            [(each.get("step"), {"value": each.get("strategies")}) for each in found.get("training") or []]
+        )
         for model, found in models.items()
     }
     kept = {model: curve for model, curve in series.items() if curve}
-    yield curve_figure(material, "Diversity over training", note, kept, "step")
+    note = "share of a group's completions that differ in more than numbers"
+    yield curve_figure(material, "Strategies over training", note, kept, "step")
