@@ -25,12 +25,14 @@ from distillkit.sampling import Sampling
 from distillkit.sampling.jury import judge_of
 from distillkit.stages import AnyStage
 from distillkit.stages.base import LABELS, PROBLEMS, SELECTION, TRACES
+from distillkit.stages.grpo import Grpo
 from distillkit.stages.measure import MeasureStage
 from distillkit.stages.problems import Problems
 from distillkit.stages.sample import Sample
 from distillkit.stages.traces import Traces
 from distillkit.store import Store
 from distillkit.trace import Problem, problem_of
+from distillkit.training.rewards import named
 from distillkit.verifiers import AnyVerifier
 from distillkit.verifiers.base import trial
 from distillkit.wiring import Step, resolve
@@ -77,7 +79,7 @@ def check(recipe: Recipe, folder: Path) -> Finding:
     if recipe.execution.ray is not None:
         recipe.execution.ray.check()
     stages = [_stage(step) for step in steps]
-    warnings = lints(recipe, steps)
+    warnings = [*lints(recipe, steps), *(line for step in steps for line in _idle_rewards(step, steps))]
     return Finding(
         recipe.name, stages, foreign(recipe), machine=list(dict.fromkeys(machine)), warnings=warnings
     )
@@ -107,6 +109,22 @@ def _require_verifiers(step: Step, steps: list[Step], verifiers: Mapping[str, An
             raise RecipeError(
                 f"no verifier for domain {domain!r}; add it to `verifiers:` at the top of the recipe"
             )
+
+
+def _idle_rewards(step: Step, steps: list[Step]) -> list[str]:
+    """Rewards for domains of which no problem is, as far as the recipe tells: a slip of the pen pays nothing."""
+    stage = step.stage
+    if not isinstance(stage, Grpo):
+        return []
+    inputs = [each for each in steps if each.name in step.wires["input"]]
+    known = [_domains(each, steps) for each in inputs]
+    there = set().union(*known)
+    return [
+        f"stages.{stage.name}.rewards: {name} is for {', '.join(reward.domains)} only, and the problems are of "
+        f"{', '.join(sorted(there))}: it pays nothing"
+        for name, reward in named(stage.rewards).items()
+        if all(known) and reward.domains is not None and not there & set(reward.domains)
+    ]
 
 
 ROWS = (PROBLEMS, TRACES, LABELS, SELECTION)

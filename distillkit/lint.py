@@ -8,9 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from distillkit import benchmarks
 from distillkit.errors import RecipeError
 from distillkit.recipe import Recipe
+from distillkit.stages.distill import Distill
 from distillkit.stages.evaluate import Evaluate
 from distillkit.stages.grpo import Grpo
+from distillkit.stages.probe import Probe
 from distillkit.stages.reward_model import RewardModelStage
+from distillkit.stages.screen import Screen
 from distillkit.training.rewards import RewardModel
 from distillkit.verifiers.base import Verifier
 from distillkit.verifiers.composite import Composite
@@ -30,8 +33,12 @@ def lints(recipe: Recipe, steps: Sequence[Step]) -> list[str]:
     for step in steps:
         if isinstance(step.stage, Evaluate):
             found += [*_greedy_votes(step.stage), *_low_caps(step.stage, recipe)]
+        if isinstance(step.stage, Screen | Probe):
+            found += _greedy_samples(step.stage)
         if isinstance(step.stage, Grpo):
             found += [*_few_evaluations(step.stage), *_other_views(step.stage, recipe)]
+        if isinstance(step.stage, Grpo | Distill):
+            found += _trained_on(step)
     return found
 
 
@@ -44,6 +51,15 @@ def _greedy_votes(stage: Evaluate) -> Iterator[str]:
                 f"stages.{stage.name}: temperature 0 gives {n} equal samples{on}, so pass@k and cons@k tell nothing; "
                 "write n: 1, or a temperature above 0 (R1: 0.6)"
             )
+
+
+def _greedy_samples(stage: Screen | Probe) -> Iterator[str]:
+    if stage.temperature == 0 and stage.n > 1:
+        told = "the gap is 0" if isinstance(stage, Screen) else "no two of them differ"
+        yield (
+            f"stages.{stage.name}: temperature 0 gives {stage.n} equal samples, so {told} whatever the model can do; "
+            "write a temperature above 0 (1.0 as in RL)"
+        )
 
 
 def _low_caps(stage: Evaluate, recipe: Recipe) -> Iterator[str]:
@@ -66,6 +82,19 @@ def _other_views(stage: Grpo, recipe: Recipe) -> Iterator[str]:
                 f"stages.{stage.name}.rewards: {reward.model} learnt to rate a {learnt} and is shown a {reward.on}: "
                 f"what it says of that means nothing; write on: {learnt}"
             )
+
+
+def _trained_on(step: Step) -> Iterator[str]:
+    stage = step.stage
+    if (
+        isinstance(stage, Grpo | Distill)
+        and stage.evaluate
+        and stage.evaluate.problems in step.wires["input"]
+    ):
+        yield (
+            f"stages.{step.name}.evaluate: {stage.evaluate.problems} is what is trained on, so its scores rise whatever "
+            "is learned; name problems with split: heldout"
+        )
 
 
 def _few_evaluations(stage: Grpo) -> Iterator[str]:

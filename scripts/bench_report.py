@@ -46,7 +46,8 @@ def main() -> None:
     rows = [_measured(n, given.characters) for n in given.traces]
     print(f"\n{given.characters:,} characters each, {SHARDS} shards, {PER_PROBLEM} traces per problem")
     print(
-        "| traces | text, MB | first page, s | again, s | CPU of it, s | peak memory, MB | page, MB | slowest interaction, ms |"
+        "| traces | text, MB | first page, s | again, s | CPU of it, s | peak memory, MB | page, MB "
+        "| slowest interaction, ms |"
     )
     print("|---:|---:|---:|---:|---:|---:|---:|---:|")
     for row in rows:

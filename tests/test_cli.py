@@ -20,6 +20,7 @@ VERBS = {
     "plan",
     "show",
     "report",
+    "chat",
     "diff",
     "push",
     "pull",
@@ -66,7 +67,7 @@ def test_a_run_says_what_it_did_and_where_the_report_is(world: Path) -> None:
 
 def test_check_json(world: Path) -> None:
     found = as_json("check", world / "curation.yaml")
-    assert set(found) == {"recipe", "stages", "foreign", "machine", "warnings", "commits"}
+    assert set(found) == {"recipe", "stages", "foreign", "machine", "warnings", "unseen", "commits"}
     assert all(set(stage) == {"name", "kind", "makes", "wires"} for stage in found["stages"])
     kept = next(stage for stage in found["stages"] if stage["name"] == "kept")
     assert kept["wires"] == {"input": ["traces"], "labels": ["judged", "measured", "twins"]}

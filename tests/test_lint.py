@@ -46,6 +46,12 @@ def test_a_sound_recipe_has_no_line(tmp_path: Path) -> None:
         ),
         ("max_tokens: 64}", "max_tokens: 32}", "max_tokens 32 is below the 64 that zero was trained with"),
         ("every: 4", "every: 5", "every 5 of 40 steps makes 9 points, fewer than 10"),
+        ("{problems: heldout, every: 4}", "{problems: problems, every: 4}", "problems is what is trained on"),
+        (
+            "every: 4}}",
+            "every: 4}, rewards: [{kind: accuracy, domains: [chian]}, {kind: format}]}",
+            "accuracy is for chian only, and the problems are of chain: it pays nothing",
+        ),
         (
             "n: 8",
             "n: 8, benchmarks: {aime24: {temperature: 0}}",
@@ -56,6 +62,27 @@ def test_a_sound_recipe_has_no_line(tmp_path: Path) -> None:
 def test_a_line_for_each(tmp_path: Path, old: str, new: str, says: str) -> None:
     [line] = warnings(tmp_path, (old, new))
     assert says in line and line.startswith("stages.") and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("stage", "says"),
+    [
+        (
+            "{name: s, kind: screen, model: toy:base, input: problems, n: 8, k: 4,",
+            "8 equal samples, so the gap is 0",
+        ),
+        ("{name: s, kind: probe, models: [toy:base], n: 4,", "4 equal samples, so no two of them differ"),
+    ],
+)
+def test_greedy_samples_show_no_gap_and_no_variety(tmp_path: Path, stage: str, says: str) -> None:
+    scores = "  - {name: scores"
+    assert warnings(tmp_path, (scores, f"  - {stage} max_tokens: 64}}\n{scores}")) == []
+    [line] = warnings(tmp_path, (scores, f"  - {stage} max_tokens: 64, temperature: 0}}\n{scores}"))
+    assert says in line and line.startswith("stages.s: ")
+
+
+def test_an_evaluation_after_every_step_cannot_be_more_often(tmp_path: Path) -> None:
+    assert warnings(tmp_path, ("steps: 40", "steps: 3"), ("every: 4", "every: 1")) == []
 
 
 def test_one_greedy_sample_and_a_greedy_point_of_a_sweep_are_fine(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from distillkit.show import (
     score_grid,
     scores_of,
     settings_of,
+    summaries_of,
 )
 from distillkit.show.piece import visible
 
@@ -294,6 +295,7 @@ def _scores(evaluations: Sequence[Artifact]) -> str:
         "gamma": gamma_of(evaluations),
         "differences": differences(evaluations),
         "screening": [],
+        "evaluations": summaries_of(evaluations, "evaluate"),
     }
     grid = score_grid(described)
     return f"{grid.title.capitalize()}:\n\n{untitled(grid)}"

@@ -32,6 +32,7 @@ from distillkit.scoring.metric import (
     realised_gamma,
     settings,
 )
+from distillkit.scoring.spending import Spending
 from distillkit.scoring.vote import Leading, curve, cut, cut_votes, leading, tally
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Judged",
     "Leading",
     "Scoring",
+    "Spending",
     "ballot",
     "ballots_of",
     "bands",

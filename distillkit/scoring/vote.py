@@ -14,13 +14,11 @@ from distillkit.scoring.judged import Group
 from distillkit.scoring.metric import Ballot, cons_at, largest_k, pass_at
 
 
-def cut(group: Group, max_tokens: int) -> Group | None:
+def cut(group: Group, max_tokens: int) -> Group:
     """The completions of a problem as a lower cap would have left them: right only if they finished within it.
 
-    Exact, not an estimate: a cap changes no token before it. None where a completion's length is not known.
+    Exact, not an estimate: a cap changes no token before it. What has no length (it failed) stays as it is.
     """
-    if any(each.tokens is None and each.reason != "failed" for each in group):
-        return None
     return [
         each
         if each.tokens is None or each.tokens <= max_tokens

@@ -27,6 +27,7 @@ from distillkit.show.run import (
     scores_of,
     screening_of,
     settings_of,
+    summaries_of,
     timings,
 )
 from distillkit.show.setting import opinions, settings_text
@@ -95,6 +96,7 @@ __all__ = [
     "settings_text",
     "signed_text",
     "spending_grid",
+    "summaries_of",
     "sweep_grid",
     "swept_metrics",
     "timing_grid",

@@ -39,7 +39,9 @@ def budget_grid(found: Summary) -> Grid:
 def knee_text(model: str, knee: Summary | None, gain: float) -> str:
     """From where on more thinking buys little, in words."""
     if knee is None:
-        return f"{model}: no knee: doubling the budget still buys more than {100 * gain:g} points"
+        return (
+            f"{model}: no knee: from none of these budgets on does doubling buy at most {100 * gain:g} points"
+        )
     return (
         f"{model}: knee at {knee['budget']:,} tokens (accuracy {knee['accuracy']:.3f}): "
         f"from there on doubling buys at most {100 * gain:g} points"

@@ -72,7 +72,7 @@ def cost_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
         {
             "stage": artifact.stage,
             "kind": artifact.manifest.kind,
-            "tokens": _tokens(artifact.manifest.summary),
+            "tokens": _tokens(artifact),
             "seconds": artifact.manifest.telemetry.get("seconds"),
             "gpu_hours": _gpu_hours(artifact.manifest.telemetry),
             "money": artifact.manifest.telemetry.get("cost"),
@@ -87,11 +87,15 @@ def _gpu_hours(telemetry: Mapping[str, Any]) -> float | None:
     return gpus * seconds / 3600 if gpus and seconds else None
 
 
-def _tokens(summary: Mapping[str, Any]) -> int | None:
+def _tokens(artifact: Artifact) -> int | None:
     """Tokens that a stage wrote or trained on."""
+    summary = artifact.manifest.summary
     for name in ("completion_tokens", "trained_tokens", "tokens"):
         if isinstance(summary.get(name), int):
             return int(summary[name])
+    told = artifact.manifest.telemetry.get("tokens")
+    if isinstance(told, int):
+        return told
     rows = [row.get("tokens") for row in summary.get("cost") or [] if isinstance(row, dict)]
     counted = [int(tokens) for tokens in rows if tokens is not None]
     return sum(counted) if counted else None

@@ -14,6 +14,7 @@ from distillkit.scoring import (
     Ballot,
     Group,
     Judged,
+    Spending,
     by_problem,
     leading,
     outcome,
@@ -52,12 +53,19 @@ class Answers:
     """Completion and verdict of the further temperatures."""
     ballots: dict[Key, dict[str, Ballot]] = field(default_factory=dict)
     """The votes on each problem, where its verifier can compare answers."""
+    spending: Spending = field(default_factory=Spending)
+    """What the completions of all temperatures took."""
 
     @property
     def samples(self) -> int:
         """Completions so far."""
         every = [*self.groups.values(), *self.swept.values()]
         return sum(len(group) for groups in every for group in groups)
+
+    def lengths_known(self, model: str, given: ProblemSet) -> bool:
+        """Whether the engine counted the tokens of what it gave."""
+        groups = self.groups[model, given.name]
+        return all(each.tokens is not None or each.reason == "failed" for group in groups for each in group)
 
     def add(self, model: str, given: ProblemSet, traces: Sequence[Trace], judged: list[Judged]) -> None:
         """Take in what a model said to a set of problems, and the verdicts on it."""
@@ -169,11 +177,11 @@ class Answers:
 
     def _by_cap(self, given: ProblemSet, names: Sequence[str]) -> Iterator[Row]:
         for model in names if len(given.caps) > 1 else []:
+            if not self.lengths_known(model, given):
+                continue
             groups, votes = self.groups[model, given.name], self.ballots[model, given.name]
             for cap in given.caps:
-                left = [found for group in groups if (found := scoring.cut(group, cap)) is not None]
-                if len(left) < len(groups):
-                    break  # lengths are not known, so no cap can be cut
+                left = [scoring.cut(group, cap) for group in groups]
                 cast = {g[0].problem_id: g for g in groups}
                 cut = {name: scoring.cut_votes(cast[name], each, cap) for name, each in votes.items()}
                 where = {"model": model, "benchmark": given.name, "max_tokens": cap}
@@ -208,9 +216,13 @@ class Answers:
         }
 
     def _cost(self, given: ProblemSet, model: Model) -> Row:
-        """Tokens of a model's answers, and what they took: 2 operations per active parameter and token."""
+        """Tokens of a model's answers, and what they took: 2 operations per active parameter and token.
+
+        None where the engine counts no tokens.
+        """
         judged = [each for group in self.groups[model.name, given.name] for each in group]
-        tokens, size = sum(each.tokens or 0 for each in judged), size_of(model)
+        tokens = sum(each.tokens or 0 for each in judged) if self.lengths_known(model.name, given) else None
+        size = size_of(model)
         active = size.active if size else None
         return {
             "model": model.name,
@@ -218,7 +230,7 @@ class Answers:
             "completions": len(judged),
             "tokens": tokens,
             "active": active,
-            "operations": 2 * active * tokens if active else None,
+            "operations": 2 * active * tokens if active and tokens is not None else None,
         }
 
 

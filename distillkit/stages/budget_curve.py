@@ -21,6 +21,7 @@ from distillkit.sampling.resume import require_continuing
 from distillkit.scoring import (
     Judged,
     Scoring,
+    Spending,
     by_problem,
     count_judged,
     pass_at,
@@ -50,8 +51,8 @@ class Answered:
 
     budget: int | None
     trace: Trace
-    tokens: int
-    """Generated: thinking up to the budget, and the answer."""
+    tokens: int | None
+    """Generated: thinking up to the budget, and the answer; None where the engine does not count them."""
     forced: bool
 
 
@@ -114,6 +115,7 @@ class BudgetCurve(Stage, Sampling, Scoring):
         points: dict[str, Row] = {}
         curves: dict[str, Any] = {}
         every: list[Judged] = []
+        spending = Spending()
         for model in job.models("models"):
             drawn = draw(
                 self, model, problems, self.n, job.seed, job.store, job.progress, job.warn, job.replicas
@@ -123,6 +125,7 @@ class BudgetCurve(Stage, Sampling, Scoring):
             answered = self._answered(model, traces, job)
             judged = self._judged(answered, job)
             every += judged.values()
+            spending.add(each.trace for each in answered)
             curves[model.name] = self._curve(model, answered, judged)
             for each in answered:
                 completions.setdefault(each.trace.id, to_row(each.trace))
@@ -136,6 +139,7 @@ class BudgetCurve(Stage, Sampling, Scoring):
         count_judged(job.out, every)
         job.out.summary = self._summary(curves, job, {problem.domain for problem in problems})
         job.out.summary["tokens"] = sum(row["completion_tokens"] or 0 for row in completions.values())
+        job.out.telemetry |= spending.as_telemetry()
 
     def _answered(self, model: Model, traces: Sequence[Trace], job: Job) -> list[Answered]:
         """Every completion as it was sampled, and under each budget."""
@@ -148,8 +152,10 @@ class BudgetCurve(Stage, Sampling, Scoring):
         ]
         starts = [self.force.force(each, budget, self) for budget, each in cut]
         forced = self.force.answers(self, model, starts, job)
-        found = [Answered(UNCUT, each, each.completion_tokens or 0, False) for each in traces]
+        found = []
         for trace in traces:
+            known = None if trace.finish_reason == "error" else trace.completion_tokens
+            found.append(Answered(UNCUT, trace, known, False))
             if trace.id in thinking:
                 found += self._under_budgets(thinking[trace.id], forced)
         return found
@@ -158,9 +164,10 @@ class BudgetCurve(Stage, Sampling, Scoring):
         for budget in self.budgets:
             answer = forced.get(f"{thinking.trace.id}@{budget}")
             if answer is None:
-                yield Answered(budget, thinking.trace, thinking.trace.completion_tokens or 0, False)
+                yield Answered(budget, thinking.trace, thinking.trace.completion_tokens, False)
             else:
-                spent = min(budget, thinking.tokens) + (answer.completion_tokens or 0)
+                added = None if answer.finish_reason == "error" else answer.completion_tokens
+                spent = None if added is None else min(budget, thinking.tokens) + added
                 yield Answered(budget, answer, spent, True)
 
     def _judged(self, answered: Sequence[Answered], job: Job) -> dict[str, Judged]:
@@ -178,13 +185,15 @@ class BudgetCurve(Stage, Sampling, Scoring):
         def point(budget: int | None) -> dict[str, Any]:
             part = [each for each in answered if each.budget == budget]
             verdicts = [judged[each.trace.id] for each in part]
-            tokens = fmean(each.tokens for each in part) if part else 0.0
+            given = [each for each in verdicts if each.reason != "failed"]
+            counted = [each.tokens for each in part if each.tokens is not None]
+            tokens = fmean(counted) if counted else None
             return {
                 "accuracy": pass_at(by_problem(verdicts), 1).as_json(),
-                "mean_tokens": round(tokens, 3),
-                "cost": None if active is None else round(2 * active * tokens),
+                "mean_tokens": None if tokens is None else round(tokens, 3),
+                "cost": None if active is None or tokens is None else round(2 * active * tokens),
                 "forced": round(fmean(each.forced for each in part), 6) if part else 0.0,
-                "no_answer": round(fmean(each.answer is None for each in verdicts), 6) if part else 0.0,
+                "no_answer": round(fmean(each.answer is None for each in given), 6) if given else 0.0,
             }
 
         points = [{"budget": budget, **point(budget)} for budget in self.budgets]

@@ -24,6 +24,7 @@ from distillkit.training.chat import jinja_of
 from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
 from distillkit.training.completions import write_completions
 from distillkit.training.config import ConfigName, Training
+from distillkit.training.diagnosis import on_the_way, warnings_of
 from distillkit.training.order import in_order
 from distillkit.training.preflight import check_end, fitting, require_prompts, require_template, settle_end
 from distillkit.training.rehearsal import memory_errors
@@ -145,7 +146,10 @@ class Distill(Stage, Training):
         save_weights(trainer, job.out, finisher(trainer, tokenizer, template, self.lora))
         write_curves(logs, CURVES, job.out)
         write_completions(job.out.scratch / "completions", [], job.out)
-        job.out.summary = summary(logs) | write_evaluation(evaluation, job.out)
+        warnings = [] if evaluation is None else warnings_of(on_the_way(evaluation.read()))
+        for each in warnings:
+            job.warn(each["text"])
+        job.out.summary = summary(logs) | {"warnings": warnings} | write_evaluation(evaluation, job.out)
         job.out.summary["serve"] = serving(job.out.path / "model", student.name)
 
     def watched(
@@ -271,5 +275,4 @@ def summary(logs: Logs) -> dict[str, Any]:
         "loss_first": fmean(losses[:tenth]),
         "loss_last": fmean(losses[-tenth:]),
         "length_last": logs[-1].get("completions/mean_length"),
-        "warnings": [],
     }

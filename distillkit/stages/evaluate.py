@@ -16,7 +16,15 @@ from distillkit import benchmarks as built_in
 from distillkit.artifact import Manifest, Model
 from distillkit.events import Progress
 from distillkit.sampling import Plan, drawn
-from distillkit.scoring import Estimate, Scoring, largest_k, metrics, realised_gamma, settings, warn_failed
+from distillkit.scoring import (
+    Estimate,
+    Scoring,
+    largest_k,
+    metrics,
+    realised_gamma,
+    settings,
+    warn_failed,
+)
 from distillkit.stages.answers import Answers
 from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Input, Job, Stage, Wire, require_rows
 from distillkit.stages.benchmark import PLAIN, Reading
@@ -119,6 +127,8 @@ class Evaluate(Stage, Asking, Scoring):
             for each in sets:
                 for temperature in each.temperatures:
                     throughput += self._ask(model, each, temperature, answers, job, _total(models, sets))
+            if any(len(each.caps) > 1 and not answers.lengths_known(model.name, each) for each in sets):
+                job.warn(f"{model.name}: its engine counts no tokens, so no lower max_tokens can be told")
         answers.write(job)
         scores = {model.name: dict(self._scores(model.name, sets, answers, job)) for model in models}
         domains = {problem.domain for each in sets for problem in each.problems}
@@ -141,7 +151,7 @@ class Evaluate(Stage, Asking, Scoring):
             job.out.summary["complexity"] = answers.complexity(sets, names, self.complexity)
             if not job.out.summary["complexity"]["rows"]:
                 job.warn(f"complexity: no problem carries a number {self.complexity.field}")
-        job.out.telemetry["throughput"] = throughput
+        job.out.telemetry |= answers.spending.as_telemetry() | {"throughput": throughput}
 
     def _ask(
         self, model: Model, given: ProblemSet, temperature: float, answers: Answers, job: Job, total: int
@@ -154,6 +164,7 @@ class Evaluate(Stage, Asking, Scoring):
             traces: list[Trace] = sorted(found.traces(), key=lambda trace: trace.id)
             sampled, facts = found.sampled, found.facts
         warn_failed(traces, job.warn)
+        answers.spending.add(traces)
         judged = self.judge(traces, given.verifiers)
         if temperature == given.temperatures[0]:
             answers.add(model.name, given, traces, judged)

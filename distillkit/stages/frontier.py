@@ -13,13 +13,16 @@ def knee(points: Sequence[Mapping[str, Any]], gain: float) -> dict[str, Any] | N
     """The smallest budget from which on doubling it buys at most `gain` each time; None where that is not reached.
 
     Between two budgets accuracy is taken to rise evenly with the budget's logarithm. Every later doubling must be
-    as poor too: where nothing is right yet, doubling buys nothing either. The last budget has no doubling to show.
+    as poor too: where nothing is right yet, doubling buys nothing either. The last budget has no doubling to show, and
+    a curve on which nothing is ever right has no knee.
     """
     known = [
         (each["budget"], each["accuracy"]["value"])
         for each in points
         if each["budget"] > 0 and each["accuracy"]["value"] is not None
     ]
+    if not any(value for _, value in known):
+        return None
     gains = [
         (later - value) / _doublings(budget, twice) for (budget, value), (twice, later) in pairwise(known)
     ]

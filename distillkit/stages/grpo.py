@@ -41,6 +41,7 @@ from distillkit.training.rewards import (
     Circumstance,
     Format,
     Function,
+    Overlong,
     Reward,
     RewardModel,
     Rewards,
@@ -130,6 +131,11 @@ class Grpo(Stage, Training):
             raise RecipeError(f"stages.{self.name}.band: {list(self.band)}: give [low, high] within 0 to 1")
         for reward in self.rewards:
             reward.check()
+            if isinstance(reward, Overlong) and (reward.buffer or 0) > self.max_completion_length:
+                raise RecipeError(
+                    f"stages.{self.name}.rewards: overlong: buffer {reward.buffer:,} is above max_completion_length "
+                    f"{self.max_completion_length:,}, so that every completion would be punished; lower it"
+                )
         for key, reason in self.unstoppable().items():
             raise RecipeError(f"stages.{self.name}.trainer.{key}: {reason}; leave it out")
 

@@ -21,6 +21,7 @@ from distillkit.scoring import (
     Estimate,
     Group,
     Scoring,
+    Spending,
     by_problem,
     count_judged,
     mean_over,
@@ -130,6 +131,8 @@ class Screen(Stage, Sampling, Scoring):
         drawn = draw(self, model, problems, self.n, job.seed, job.store, job.progress, job.warn, job.replicas)
         traces = sorted(drawn, key=lambda trace: trace.id)
         warn_failed(traces, job.warn)
+        spending = Spending()
+        spending.add(traces)
         judged = self.judge(traces, job.verifiers)
         groups = by_problem(judged)
         rows = [self.row(group) for group in groups]
@@ -138,8 +141,10 @@ class Screen(Stage, Sampling, Scoring):
         write_shards(job, [verdict_row(each) for each in judged], verdict_schema(), "verdicts")
         write_shards(job, rows, problem_schema(), "problems")
         count_judged(job.out, judged)
-        job.out.summary = self.summarise(groups, rows, job.verifiers) | {"matrix": self.matrix(job, problems)}
-        job.out.telemetry |= self.outlook(job, model)
+        job.out.summary = self.summarise(groups, rows, job.verifiers) | {
+            "matrix": self.matrix(job, problems, spending)
+        }
+        job.out.telemetry |= spending.as_telemetry() | self.outlook(job, model)
         if not job.out.summary["go"]:
             job.warn("no-go for RL: " + "; ".join(job.out.summary["reasons"]))
 
@@ -214,13 +219,13 @@ class Screen(Stage, Sampling, Scoring):
             f"1 - (1 - c/n)^{self.k} draws the same sample again and again, and is too low where c is small",
         }
 
-    def matrix(self, job: Job, problems: list[Problem]) -> list[Row]:
+    def matrix(self, job: Job, problems: list[Problem], spending: Spending) -> list[Row]:
         """Templates x bases on the same prompts, see `trial.cells`; [] where there is one of each."""
         models = [*job.models(), *(job.models("models") if self.models else [])]
         templates = list({name_of(each): each for each in [self.template, *self.templates]}.values())
         if len(models) * len(templates) == 1:
             return []
-        trial = Trial(self, self, self.trial_n, problems[: self.trial_limit])
+        trial = Trial(self, self, self.trial_n, problems[: self.trial_limit], spending)
         return trial.cells(models, templates, job)
 
     def outlook(self, job: Job, model: Model) -> dict[str, Any]:

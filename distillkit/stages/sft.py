@@ -19,6 +19,7 @@ from distillkit.trace import Trace, problem_of, trace_of
 from distillkit.training.chat import jinja_of
 from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
 from distillkit.training.config import ConfigName, Training
+from distillkit.training.diagnosis import on_the_way, warnings_of
 from distillkit.training.examples import Examples
 from distillkit.training.labels import check_labels, check_reasoning
 from distillkit.training.preflight import (
@@ -27,6 +28,7 @@ from distillkit.training.preflight import (
     keep_reasoning,
     require_examples,
     require_template,
+    require_token,
     settle_pad,
     warn_of_length,
 )
@@ -117,6 +119,8 @@ class Sft(Stage, Training):
         save_weights(trainer, job.out, finisher(trainer, tokenizer, template, self.lora))
         write_curves(logs, CURVES, job.out)
         warnings = warn_of_length(examples, self.max_length)
+        if evaluation is not None:
+            warnings += warnings_of(on_the_way(evaluation.read()))
         for each in warnings:
             job.warn(each["text"])
         job.out.summary = {
@@ -131,6 +135,7 @@ class Sft(Stage, Training):
         require_template(tokenizer, model.name)
         for token in ("eos_token", "pad_token"):
             if token in self.trainer:
+                require_token(tokenizer, self.trainer[token], f"stages.{self.name}.trainer.{token}")
                 setattr(tokenizer, token, self.trainer[token])
         keep_reasoning(tokenizer, traces_of(job))
         check_end(tokenizer, self.name)

@@ -7,12 +7,12 @@ starts under the R1 template first repairs what the template broke.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from distillkit.artifact import Model, Row
 from distillkit.errors import RecipeError
 from distillkit.sampling import Sampling, draw
-from distillkit.scoring import SHARE, Group, Scoring, by_problem, metrics, per_sample
+from distillkit.scoring import SHARE, Group, Scoring, Spending, by_problem, metrics, per_sample
 from distillkit.stages.base import Job, write_shards
 from distillkit.template import AnyTemplate, name_of
 from distillkit.trace import Problem, Trace, to_row, trace_schema
@@ -29,6 +29,8 @@ class Trial:
     scoring: Scoring
     n: int
     problems: Sequence[Problem]
+    spending: Spending = field(default_factory=Spending)
+    """Where what it takes is counted."""
 
     def cells(self, models: Sequence[Model], templates: Sequence[AnyTemplate | None], job: Job) -> list[Row]:
         """One row per base and template; the table `trials` gets the first completion of each prompt.
@@ -45,6 +47,7 @@ class Trial:
             except RecipeError as error:
                 rows.append(cell | {"refused": str(error)})
                 continue
+            self.spending.add(traces)
             kept |= {trace.id: to_row(trace) for trace in traces if trace.index == 0}
             rows.append(cell | told(by_problem(self.scoring.judge(traces, job.verifiers))))
         write_shards(job, list(kept.values()), trace_schema(), "trials")

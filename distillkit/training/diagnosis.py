@@ -8,6 +8,7 @@ length bias of wrong answers, Dr. GRPO, arXiv:2503.20783, section 3.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
@@ -93,7 +94,7 @@ UNJUDGED = 0.05
 LOSS_RISE = 0.2
 """Nats per token on what the model itself said before."""
 SCORE_FALL = 0.05
-"""pass@1 on the way, against the start: beyond the noise of some hundred samples."""
+"""pass@1 on the way, against the start or the best; and it has to be beyond what so few samples vary by themselves."""
 
 
 def trends_of(curves: Curves) -> dict[str, Trend]:
@@ -106,9 +107,8 @@ def diagnose(curves: Curves, lines: Lines = ()) -> list[Finding]:
     if max(map(len, curves.values()), default=0) < LEAST_STEPS:
         return []
     trends = trends_of(curves)
-    return [found for check in CHECKS for found in [check(trends)] if found is not None] + list(
-        _on_the_way(lines)
-    )
+    found = [check(trends) for check in CHECKS]
+    return [each for each in found if each is not None] + on_the_way(lines)
 
 
 def write_diagnosis(findings: Sequence[Finding], curves: Curves, out: Writer) -> list[dict[str, str]]:
@@ -116,6 +116,11 @@ def write_diagnosis(findings: Sequence[Finding], curves: Curves, out: Writer) ->
     numbers = {name: asdict(trend) for name, trend in trends_of(curves).items()}
     found: dict[str, Any] = {"findings": [asdict(each) for each in findings], "numbers": numbers}
     out.add_text("diagnosis.json", json.dumps(found, indent=1))
+    return warnings_of(findings)
+
+
+def warnings_of(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    """{name, text} of each, for the summary of an artifact."""
     return [{"name": each.name, "text": each.text} for each in findings]
 
 
@@ -297,10 +302,18 @@ CHECKS: tuple[Callable[[Trends], Finding | None], ...] = (
 )
 
 
-def _on_the_way(lines: Lines) -> Iterator[Finding]:
-    """What evaluations on the way say: forgetting, and held-out scores that fall."""
-    if len(lines) < 2:
-        return
+def on_the_way(lines: Lines) -> list[Finding]:
+    """What evaluations on the way say, of any training: forgetting, and held-out scores that fall."""
+    return list(_fallen(lines)) if len(lines) > 1 else []
+
+
+def _noise(line: Mapping[str, float], prefix: str = "") -> float:
+    """Standard error of the difference of two pass@1 like this one."""
+    rate, samples = line.get(f"{prefix}pass@1", 0.0), line.get(f"{prefix}samples")
+    return math.sqrt(2 * rate * (1 - rate) / samples) if samples else 0.0
+
+
+def _fallen(lines: Lines) -> Iterator[Finding]:
     first, last = lines[0], lines[-1]
     rise = last.get("forgetting/loss", 0.0) - first.get("forgetting/loss", 0.0)
     if rise > LOSS_RISE:
@@ -310,16 +323,16 @@ def _on_the_way(lines: Lines) -> Iterator[Finding]:
         )
         yield Finding("forgetting", text, rise, LOSS_RISE)
     lost = first.get("forgetting/pass@1", 0.0) - last.get("forgetting/pass@1", 0.0)
-    if lost > SCORE_FALL:
+    if lost > max(SCORE_FALL, 2 * _noise(first, "forgetting/")):
         text = (
             f"pass@1 on problems of another kind fell by {lost:.2f}: mix them in, set beta, or stop earlier"
         )
         yield Finding("forgetting_score", text, lost, SCORE_FALL)
-    best = max(line.get("pass@1", 0.0) for line in lines)
-    fall = best - last.get("pass@1", best)
-    if fall > SCORE_FALL:
+    best = max(lines, key=lambda line: line.get("pass@1", 0.0))
+    fall = best.get("pass@1", 0.0) - last.get("pass@1", 1.0)
+    if fall > max(SCORE_FALL, 3 * _noise(best)):  # 3: the best of many is too good by chance already
         text = (
-            f"pass@1 on held-out problems fell by {fall:.2f} from its best: the reward is being gamed, or the problems "
-            "are learned by heart; train fewer steps, or give more problems"
+            f"pass@1 on held-out problems fell by {fall:.2f} from its best: the reward is being gamed, or what is "
+            "trained on is learned by heart; train fewer steps, or give more problems"
         )
         yield Finding("heldout_falls", text, fall, SCORE_FALL)

@@ -8,6 +8,7 @@ special token is gone before the rewards read the text.
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,17 @@ def require_template(tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
         raise MissingError(
             f"{name}: its tokenizer has no chat template; set template: to r1, qwen_math, none or a .jinja file"
         )
+
+
+def require_token(tokenizer: "PreTrainedTokenizerBase", token: str, where: str) -> None:
+    """Raises RecipeError for a token that is not in the vocabulary: nothing would ever be encoded as it."""
+    if token in tokenizer.get_vocab():
+        return
+    known = list(tokenizer.added_tokens_encoder)
+    near = get_close_matches(token, known, n=1) or known[:8]
+    raise RecipeError(
+        f"{where}: {token!r} is no token of the model; it has {', '.join(near) or 'no special ones'}"
+    )
 
 
 def keep_reasoning(tokenizer: "PreTrainedTokenizerBase", traces: Iterable[Trace]) -> None:

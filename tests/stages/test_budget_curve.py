@@ -148,6 +148,28 @@ def test_the_knee_is_where_doubling_stops_to_pay(
     assert (None if found is None else found["budget"]) == budget
 
 
+def test_a_curve_on_which_nothing_is_right_has_no_knee() -> None:
+    assert knee([{"budget": b, "accuracy": {"value": 0.0}} for b in (8, 16, 32)], 0.02) is None
+
+
+def test_what_was_not_counted_has_no_length_and_no_cost() -> None:
+    def one(index: int, tokens: int | None, reason: str = "stop") -> Answered:
+        trace = Trace("p", [], "7", "", "7", "7", "chain", finish_reason=reason, index=index, id=f"p/o/{index}")
+        return Answered(8, trace, tokens, False)
+
+    model = Input("toy:base", "weights", weights_content(BASE), path=str(BASE)).model
+    stage = declared(budgets=[8])
+    told = {}
+    for name, answered in {
+        "none": [one(0, None)],
+        "some": [one(0, 6), one(1, None, "error")],
+    }.items():
+        judged = {each.id: each for each in stage.judge([a.trace for a in answered], {"chain": Exact()})}
+        [told[name]] = stage._curve(model, answered, judged)["points"]
+    assert (told["none"]["mean_tokens"], told["none"]["cost"]) == (None, None)
+    assert (told["some"]["mean_tokens"], told["some"]["cost"]) == (6.0, 2 * 335_616 * 6)
+
+
 def test_the_front_holds_what_no_other_point_beats() -> None:
     curves = {
         "small": {"points": [point(0, 0.2, 10), point(8, 0.5, 20), point(16, 0.5, 30)]},

@@ -317,8 +317,29 @@ def test_a_lower_cap_is_cut_from_one_run(store: Store, heldout: list[Problem], r
         assert rows[64][metric] == summary["scores"]["base"][metric]
     # Of the second problem the right one at index 0 and the wrong one at 1 are left: either has a vote, or none has.
     assert rows[11]["cons@2"]["value"] == pytest.approx((5 / 6 + (2 + 0.5) / 6 + 0) / 3, abs=1e-6)
+    assert made.manifest.telemetry["tokens"] == 3 * (10 + 11 + 12 + 13) and "cost" not in made.manifest.telemetry
     assert made.manifest.rows_in == 12
     assert len(said) == 1 and "max_tokens 64 cut 8.3%" in said[0]
+
+
+def test_where_no_tokens_are_counted_no_lower_cap_is_told(
+    store: Store, tmp_path: Path, heldout: list[Problem]
+) -> None:
+    path = tmp_path / "uncounted.jsonl"
+    rows = [
+        {"problem_id": each.id, "index": index, "completion": RIGHT.format(each.reference)}
+        for each in heldout
+        for index in range(4)
+    ]
+    path.write_text("".join(json.dumps(row | {"finish_reason": "stop"}) + "\n" for row in rows), "utf-8")
+    said: list[str] = []
+    stage = evaluate(engine=ReplayEngine(file=str(path)), max_tokens=[64, 9])
+    problems = [seal_problems(store, "held", heldout)]
+    summary = run(store, stage, [weights("base")], problems=problems, warn=said.append).manifest.summary
+    assert said == ["base: its engine counts no tokens, so no lower max_tokens can be told"]
+    assert summary["sweeps"]["max_tokens"] == []
+    assert (summary["cost"][0]["tokens"], summary["cost"][0]["operations"]) == (None, None)
+    assert summary["scores"]["base"]["pass@1"]["value"] == 1.0
 
 
 def test_what_is_cut_is_what_a_run_at_that_cap_gives(store: Store) -> None:

@@ -170,7 +170,7 @@ def test_a_folder_holds_a_repository_and_nothing_else(world: Any) -> None:
     assert [path.name for path in dataset.path.iterdir() if path.is_dir()] == [folder.name]
     data = {f"data/train-0000{n}-of-00002.parquet" for n in (0, 1)}
     assert set(files(folder)) == CARD_FILES | data
-    assert dataset.manifest.rows_kept == dataset.manifest.rows_in == 50
+    assert dataset.manifest.rows_kept == dataset.manifest.rows_in == 100
     assert dataset.manifest.summary == {"folder": folder.name, "repository": "me/tiny", "version": "1.0.0"}
 
 
@@ -187,7 +187,7 @@ def test_the_manifest_has_every_file_and_names_the_folder(world: Any) -> None:
                 assert entry["content"] == content_of(table.to_pylist())
                 assert entry["counts"] == {"domain": {"math": table.num_rows}}
     assert manifest["files"] == {}
-    assert (manifest["name"], manifest["version"], manifest["rows"]) == ("me/tiny", "1.0.0", 50)
+    assert (manifest["name"], manifest["version"], manifest["rows"]) == ("me/tiny", "1.0.0", 100)
     assert manifest["content"] == world.artifacts["chosen"].content
     assert [step["stage"] for step in manifest["funnel"]] == ["problems", "traces", "right", "chosen"]
     assert folder.name.startswith("tiny-")
@@ -220,7 +220,7 @@ def test_it_loads_by_its_files_and_by_its_card(world: Any, offline: Any) -> None
     folder = folder_of(world.artifacts["dataset"])
     by_files = offline("parquet", data_files=str(folder / "data" / "*.parquet"), split="train")
     by_card = offline(str(folder), split="train")
-    assert by_files.num_rows == by_card.num_rows == 50
+    assert by_files.num_rows == by_card.num_rows == 100
     assert by_files.features == by_card.features
     assert by_files["id"][:] == by_card["id"][:]
     row = by_card[0]
@@ -234,7 +234,7 @@ def test_rejected_rows_are_a_config_with_stage_and_reason(worlds: Any, tmp_path:
     made = worlds.make_world(tmp_path, publish=", rejected: true", until="dataset")
     folder = folder_of(made.artifacts["dataset"])
     kept, rejected = (offline(str(folder), name, split="train") for name in ("default", "rejected"))
-    assert (kept.num_rows, rejected.num_rows) == (50, 50)
+    assert (kept.num_rows, rejected.num_rows) == (100, 100)
     assert set(rejected["reject_reason"]) == {"wrong", "mixed_language"}
     assert set(rejected["reject_stage"]) == {"right"}
     assert not set(kept["id"]) & set(rejected["id"])
@@ -408,13 +408,13 @@ def test_names_and_versions_are_those_of_the_hub(fields: dict[str, str]) -> None
 def test_the_card_stands_for_its_rows(world: Any) -> None:
     card = (folder_of(world.artifacts["dataset"]) / "README.md").read_text("utf-8")
     for part in (
-        "50 reasoning traces of 25 problems",
+        "100 reasoning traces of 50 problems",
         "- Teacher: `toy:base` (n 4, temperature 1, top_p 1, max_tokens 99; stage `traces`). Its licence: apache-2.0.",
-        "- Problems: file: problems.jsonl, 25 of them (stage `problems`). Its licence is not known.",
-        "| right | filter | mixed_language 25, wrong 25 | 100 | 50 |",
+        "- Problems: file: problems.jsonl, 50 of them (stage `problems`). Its licence is not known.",
+        "| right | filter | mixed_language 50, wrong 50 | 200 | 100 |",
         "| mix languages | 0 (0.0%) |",
         "Licence of this dataset: none was declared",
-        "| sampled by | toy:base 50 |",
+        "| sampled by | toy:base 100 |",
         'load_dataset("me/tiny", revision="v1.0.0", split="train")',
         "It was not searched for the problems of any benchmark.",
         "```yaml\nname: tiny\n",

@@ -71,6 +71,7 @@ def test_every_field_of_ours_and_every_refused_one_is_trls() -> None:
         ({"warmup_steps": True}, "True does not fit; it takes float"),
         ({"lr_scheduler_type": "cosin"}, "did you mean cosine?"),
         ({"parallelism_config": {"a": 1}}, "does not fit"),
+        ({"report_to": ["trackio", "wandbb"]}, "'wandbb' is no tracker; did you mean wandb?"),
     ],
 )
 def test_a_wrong_trainer_block_is_refused(trainer: dict[str, Any], message: str) -> None:
@@ -88,6 +89,17 @@ def test_a_right_trainer_block_passes() -> None:
         Path()
     )
     grpo(trainer={"top_p": 0.9, "generation_kwargs": None, "vllm_mode": "server"}).check(Path())
+
+
+def test_an_overlong_buffer_that_punishes_everything_is_refused() -> None:
+    rewards = [{"kind": "overlong", "buffer": 65}]
+    assert "lower it" in refusal(grpo(max_completion_length=64, rewards=rewards))
+    grpo(max_completion_length=65, rewards=rewards).check(Path())
+
+
+def test_a_tracker_is_a_package_to_have() -> None:
+    assert sft(trainer={"report_to": "none"}).packages() == {}
+    assert sft(trainer={"report_to": "azure_ml"}).packages() == {"azureml": "trainer.report_to: azure_ml"}
 
 
 def test_the_model_of_a_block_that_runs_foreign_code_is_told() -> None:

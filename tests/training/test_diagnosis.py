@@ -110,6 +110,18 @@ def test_evaluations_on_the_way_are_read(name: str, first: dict[str, float], las
     assert diagnose(HEALTHY, [{"step": 0, **first}]) == []
 
 
+def test_a_fall_within_the_noise_of_so_few_samples_is_no_finding() -> None:
+    few = [{"step": at, "pass@1": rate, "samples": 64} for at, rate in ((0, 0.5), (10, 0.58), (20, 0.5))]
+    assert diagnose(HEALTHY, few) == []
+    [found] = diagnose(HEALTHY, [line | {"samples": 6400} for line in few])
+    assert found.name == "heldout_falls"
+    foreign = [
+        {"step": at, "forgetting/pass@1": rate, "forgetting/samples": 64}
+        for at, rate in ((0, 0.5), (20, 0.4))
+    ]
+    assert diagnose(HEALTHY, foreign) == []
+
+
 def test_the_file_holds_findings_and_numbers(tmp_path: Path) -> None:
     curves = HEALTHY | SICK["kl"]
     warnings = write_diagnosis(diagnose(curves), curves, Writer(tmp_path))

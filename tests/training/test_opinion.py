@@ -137,7 +137,9 @@ verifiers: {chain: {kind: exact}}
 stages:
   - {name: problems, kind: problems, toy: chain, limit: 10}
   - {name: heldout, kind: problems, toy: chain, limit: 5, split: heldout}
-  - {name: helpful, kind: sft, model: toy:base, input: problems, learning_rate: 1.0e-3, max_length: 64}
+  - {name: likes, kind: preferences, toy: helpful, limit: 10}
+  - {name: helpful, kind: reward_model, model: toy:world, input: likes, learning_rate: 1.0e-3, max_length: 64}
+  - {name: writer, kind: grpo, model: toy:base, input: problems, learning_rate: 1.0e-3, max_completion_length: 32, steps: 1}
   - name: final
     kind: grpo
     model: toy:base
@@ -156,12 +158,7 @@ def wires(tmp_path: Path) -> Iterator[Any]:
     def made(model: str, heldout: str = "heldout") -> dict[str, list[str]]:
         text = RECIPE.replace("MODEL", model).replace("HELDOUT", heldout)
         file = tmp_path / "mixed.yaml"
-        file.write_text(
-            text.replace(
-                "kind: sft, model: toy:base, input: problems", "kind: grpo, model: toy:base"
-            ).replace("max_length: 64", "max_completion_length: 32, steps: 1"),
-            "utf-8",
-        )
+        file.write_text(text, "utf-8")
         return next(step.wires for step in resolve(load(file)) if step.name == "final")
 
     return made
@@ -178,6 +175,7 @@ def test_the_models_and_problems_inside_are_wires(wires: Any) -> None:
     [
         ("helpfull", "heldout", "stages.final.rewards: 'helpfull' is neither an earlier stage, nor org/name"),
         ("problems", "heldout", "stages.final.rewards: problems makes problems, needed is weights"),
+        ("writer", "heldout", "stages.final.rewards: writer is a sft stage, whose weights write text"),
         ("helpful", "held", "stages.final.evaluate: no stage 'held'; did you mean heldout?"),
     ],
 )

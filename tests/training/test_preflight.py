@@ -26,6 +26,7 @@ from distillkit.training.preflight import (
     require_examples,
     require_prompts,
     require_template,
+    require_token,
     settle_pad,
     warn_of_length,
 )
@@ -261,6 +262,12 @@ def test_positions() -> None:
     check_positions(9999, None, "student")
     with pytest.raises(RecipeError, match=r"stages\.student\.max_length: there are rows of 513 tokens"):
         check_positions(513, 512, "student")
+
+
+def test_a_token_that_the_model_lacks_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    require_token(tokenizer, tokenizer.eos_token, "x")
+    with pytest.raises(RecipeError, match=r"trainer.eos_token: '<.nope.>' is no token of the model; it has "):
+        require_token(tokenizer, "<|nope|>", "stages.student.trainer.eos_token")
 
 
 def test_tags_that_a_reward_would_not_see_are_refused(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -17,6 +17,7 @@ from distillkit.sampling.resume import require_continuing
 from distillkit.scoring import (
     Judged,
     Scoring,
+    Spending,
     count_judged,
     settings,
     verdict_row,
@@ -165,6 +166,7 @@ class Book:
         self.completions: dict[str, Row] = {}
         self.verdicts: dict[str, Row] = {}
         self.judged: list[Judged] = []
+        self.spending = Spending()
 
     def add(self, model: str, traces: Sequence[Trace], judged: dict[str, Judged]) -> None:
         for trace in traces:
@@ -178,12 +180,14 @@ class Book:
         self.completions.setdefault(trace.id, to_row(trace))
         self.verdicts.setdefault(trace.id, {**where, **verdict_row(judged)})
         self.judged.append(judged)
+        self.spending.add([trace])
 
     def write(self, job: Job) -> None:
-        """Write the two tables, and count what could not be judged."""
+        """Write the two tables, and count what could not be judged and what it took."""
         write_shards(job, list(self.completions.values()), trace_schema(), "completions")
         write_shards(job, list(self.verdicts.values()), probe_schema(), "verdicts")
         count_judged(job.out, self.judged)
+        job.out.telemetry |= self.spending.as_telemetry()
 
 
 def _curves(folder: Path) -> dict[str, list[float | None]] | None:
