@@ -92,8 +92,8 @@ def _trained_on(step: Step) -> Iterator[str]:
         and stage.evaluate.problems in step.wires["input"]
     ):
         yield (
-            f"stages.{step.name}.evaluate: {stage.evaluate.problems} is what is trained on, so its scores rise whatever "
-            "is learned; name problems with split: heldout"
+            f"stages.{step.name}.evaluate: {stage.evaluate.problems} is what is trained on, so its scores rise "
+            "whatever is learned; name problems with split: heldout"
         )
 
 

@@ -146,6 +146,8 @@ def run_and_tell(ticket: Ticket) -> None:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     out.telemetry["peak_memory_mib"] = usage.ru_maxrss // (1024 if sys.platform == "linux" else 2**20)
     out.telemetry["cpu_s"] = round(usage.ru_utime + usage.ru_stime, 2)
+    if gpus := gpus_seen():
+        out.telemetry["gpus"] = gpus
     result = {
         "rows_in": out.rows_in,
         "rows_kept": out.rows_kept,
@@ -155,6 +157,12 @@ def run_and_tell(ticket: Ticket) -> None:
         "salt": out.salt,
     }
     write_text(ticket.scratch / RESULT, json.dumps(result))
+
+
+def gpus_seen() -> int:
+    """GPUs that are visible to a stage that loaded torch: what its hours are paid for, used to the full or not."""
+    torch = sys.modules.get("torch")
+    return 0 if torch is None else int(torch.cuda.device_count())
 
 
 def tell_error(ticket: Ticket, error: DistillkitError) -> None:

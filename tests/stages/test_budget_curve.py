@@ -6,20 +6,20 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from distillkit.artifact import Artifact, Manifest, weights_content
+from distillkit.artifact import Artifact, Manifest, Model, weights_content
 from distillkit.engines.endpoint import EndpointEngine
 from distillkit.engines.replay import ReplayEngine
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.errors import RecipeError, StageError
 from distillkit.spec import digest
 from distillkit.stages.base import Input, Job, write_shards
-from distillkit.stages.budget_curve import BudgetCurve
+from distillkit.stages.budget_curve import Answered, BudgetCurve
 from distillkit.stages.forcing import Forcing
 from distillkit.stages.frontier import front, knee
 from distillkit.store import Store
 from distillkit.toy import BASE
 from distillkit.toy.problems import generate
-from distillkit.trace import problem_schema, to_row
+from distillkit.trace import Trace, problem_schema, to_row
 from distillkit.verifiers import Exact
 
 BUDGETS = [0, 8, 64]
@@ -157,7 +157,7 @@ def test_what_was_not_counted_has_no_length_and_no_cost() -> None:
         trace = Trace("p", [], "7", "", "7", "7", "chain", finish_reason=reason, index=index, id=f"p/o/{index}")
         return Answered(8, trace, tokens, False)
 
-    model = Input("toy:base", "weights", weights_content(BASE), path=str(BASE)).model
+    model = Model("toy:base", str(BASE), "")
     stage = declared(budgets=[8])
     told = {}
     for name, answered in {

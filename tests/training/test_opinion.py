@@ -175,7 +175,7 @@ def test_the_models_and_problems_inside_are_wires(wires: Any) -> None:
     [
         ("helpfull", "heldout", "stages.final.rewards: 'helpfull' is neither an earlier stage, nor org/name"),
         ("problems", "heldout", "stages.final.rewards: problems makes problems, needed is weights"),
-        ("writer", "heldout", "stages.final.rewards: writer is a sft stage, whose weights write text"),
+        ("writer", "heldout", "stages.final.rewards: writer is a grpo stage, whose weights write text"),
         ("helpful", "held", "stages.final.evaluate: no stage 'held'; did you mean heldout?"),
     ],
 )
