@@ -27,6 +27,7 @@ from distillkit.template import Template, is_prefilled
 from distillkit.text import END_THINK, THINK, split_think
 from distillkit.toy import PACKAGED
 from distillkit.trace import Message
+from distillkit.wiring import check_external
 
 if TYPE_CHECKING:
     from transformers import TextStreamer
@@ -76,9 +77,12 @@ def find_model(name: str, store: Path, run: str | None = None) -> Model:
         MissingError: there are none.
         RecipeError: the stage makes no weights.
     """
+    if "/" in name and (Path(name) / "config.json").exists():
+        name = str(Path(name).absolute())  # as the line that serves a model writes it, without ./
     path_like = name.startswith((".", "/", "~"))
     known = run is not None or (store / "runs" / name.partition("/")[0]).exists()
     if name in PACKAGED or path_like or ("/" in name and not known):
+        check_external(name, "chat")
         found = external_model(name, Lock(None))
         return Model(name, found.path, found.content, found.revision)
     artifact = find_artifact(Store(store), f"{run}/{name}" if run is not None else name)

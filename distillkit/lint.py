@@ -21,6 +21,8 @@ from distillkit.wiring import Step, benchmark_names
 
 EVALUATIONS = 10
 """Fewer points than this make no curve: a collapse, or the step to keep, lies between two of them."""
+LONG = 100
+"""A shorter RL run can do without; its reward curve is short as well."""
 LEAST_GPU_HOURS = 1.0
 """Below it nobody counts."""
 COST_SHARE = 0.10
@@ -99,6 +101,11 @@ def _trained_on(step: Step) -> Iterator[str]:
 
 def _few_evaluations(stage: Grpo) -> Iterator[str]:
     if stage.evaluate is None:
+        if stage.steps >= LONG:
+            yield (
+                f"stages.{stage.name}: {stage.steps:,} steps without evaluate: nobody sees where its held-out "
+                f"scores turn; write evaluate: {{problems: ..., every: {stage.steps // EVALUATIONS}}}"
+            )
         return
     points = stage.steps // stage.evaluate.every + 1 + (stage.steps % stage.evaluate.every > 0)
     if points < EVALUATIONS and stage.evaluate.every > 1:

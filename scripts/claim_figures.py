@@ -215,19 +215,16 @@ def amortised(runs: list[Run]) -> Finding:
 
 def voting_temperature(runs: list[Run]) -> Finding:
     rows = [row for row in runs[0].summary("scores")["sweeps"]["temperature"] if row["model"] == "zero"]
-    gains = {
-        row["temperature"]: _voting_gain(row["scores"])
-        for row in sorted(rows, key=lambda row: row["temperature"])
-    }
-    text = "cons@16 minus pass@1 at temperature " + ", ".join(
-        f"{at:g}: {gain:+.3f}" for at, gain in gains.items()
+    rows.sort(key=lambda row: row["temperature"])
+    votes = max(
+        (name for name in rows[0]["scores"] if name.startswith("cons@")), key=lambda name: int(name[5:])
     )
-    return Finding(text, list(gains.values()) == sorted(gains.values()))
-
-
-def _voting_gain(scores: Mapping[str, Number]) -> float:
-    largest = max((name for name in scores if name.startswith("cons@")), key=lambda name: int(name[5:]))
-    return float(scores[largest]["value"] - scores["pass@1"]["value"])
+    gains = [row["scores"][votes]["value"] - row["scores"]["pass@1"]["value"] for row in rows]
+    told = (
+        f"{row['temperature']:g}: {gain:+.3f} (to {of(row['scores'][votes])})"
+        for row, gain in zip(rows, gains, strict=True)
+    )
+    return Finding(f"{votes} minus pass@1 at temperature " + ", ".join(told), gains == sorted(gains))
 
 
 def one_over_a(runs: list[Run]) -> Finding:
@@ -237,10 +234,11 @@ def one_over_a(runs: list[Run]) -> Finding:
     leads = [row for row in rows if row["vote_right"] > row["vote_wrong"]]
     trails = [row for row in rows if row["vote_right"] < row["vote_wrong"]]
     curve = next(each for each in runs[0].summary("scores")["curves"] if each["model"] == "toy:base")
-    first, last, goal = curve["cons"][0]["value"], curve["cons"][-1]["value"], len(leads) / len(rows)
+    cons = curve["cons"]
+    first, last, goal = cons[0]["value"], cons[-1]["value"], len(leads) / len(rows)
     text = (
         f"in the base the right answer leads in {len(leads)} of {len(rows)} problems and trails in {len(trails)}: "
-        f"cons@k goes from {first:.3f} to {last:.3f} (k {curve['k'][-1]}), towards {goal:.3f}"
+        f"cons@k goes from {of(cons[0])} to {of(cons[-1])} (k {curve['k'][-1]}), towards {goal:.3f}"
     )
     return Finding(text, abs(last - goal) < abs(first - goal))
 
@@ -294,7 +292,7 @@ def early(runs: list[Run]) -> Finding:
 
 def budget(runs: list[Run]) -> Finding:
     curve = runs[0].summary("budget")["curves"]["student"]
-    told = ", ".join(f"{point['budget']}: {point['accuracy']['value']:.3f}" for point in curve["points"])
+    told = ", ".join(f"{point['budget']}: {of(point['accuracy'])}" for point in curve["points"])
     knee = curve["knee"]
     text = f"student's accuracy by thinking budget {told}; knee " + (
         "not reached" if not knee else f"at {knee['budget']}"

@@ -175,7 +175,7 @@ def measured(claim: Claim, runs: list[Run]) -> Finding:
         return Finding("not measured: no finished run of the recipe", None)
     try:
         return claim.measure(runs)
-    except (KeyError, StopIteration, FileNotFoundError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, StopIteration, FileNotFoundError) as error:
         return Finding(f"not measured: the run lacks what it needs ({type(error).__name__})", None)
 
 

@@ -84,6 +84,40 @@ def test_what_the_intervals_leave_open_is_open(
     assert sys.modules["claim_figures"].rises(before, after) is told
 
 
+def test_a_number_that_is_none_is_not_measured(claims: ModuleType, tmp_path: Path) -> None:
+    path = record(tmp_path, "probes-toy", 1, "done", 100)
+    found = {model: {"moved": {"number": estimate(None)}} for model in ("student", "toy:unfaithful")}
+    (path / "artifacts" / "probes").mkdir(parents=True)
+    manifest = {"summary": {"probes": {"faithfulness": found}}}
+    (path / "artifacts" / "probes" / "manifest.json").write_text(json.dumps(manifest))
+    [row] = [row for row in claims.lines([tmp_path]) if "faithfulness" in row]
+    assert "not measured: the run lacks what it needs (TypeError)" in row and row.endswith("| - |")
+
+
+def test_votes_and_budgets_stand_with_their_intervals(claims: ModuleType) -> None:
+    figures = sys.modules["claim_figures"]
+
+    class Told:
+        def __init__(self, summary: dict[str, Any]) -> None:
+            self.told = summary
+
+        def summary(self, stage: str) -> dict[str, Any]:
+            return self.told
+
+    def row(at: float, single: float, votes: float) -> dict[str, Any]:
+        scores = {"pass@1": estimate(single), "cons@2": estimate(0.0), "cons@16": estimate(votes, 0.4, 0.9)}
+        return {"model": "zero", "temperature": at, "scores": scores}
+
+    swept = Told({"sweeps": {"temperature": [row(1.0, 0.4, 0.6), row(0.3, 0.5, 0.5)]}})
+    found = figures.voting_temperature([swept])
+    assert found.held and found.figure == (
+        "cons@16 minus pass@1 at temperature 0.3: +0.000 (to 0.5 [0.4, 0.9]), 1: +0.200 (to 0.6 [0.4, 0.9])"
+    )
+    points = [{"budget": b, "accuracy": estimate(v, v - 0.1, v + 0.1)} for b, v in ((0, 0.2), (8, 0.7))]
+    told = figures.budget([Told({"curves": {"student": {"points": points, "knee": None}}})])
+    assert told.held and "0: 0.2 [0.1, 0.3], 8: 0.7 [0.6, 0.8]" in told.figure
+
+
 def test_a_finding_is_read_from_the_manifest(claims: ModuleType, tmp_path: Path) -> None:
     path = record(tmp_path, "probes-toy", 1, "done", 100)
     moved = {"student": 0.95, "toy:unfaithful": 0.1}

@@ -110,13 +110,20 @@ def test_a_stage_is_found_by_run_or_as_the_latest(store: Path) -> None:
     assert find_model(str(BASE), store).path == str(BASE)
 
 
+def test_a_folder_needs_no_dot(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(BASE.parent.parent)
+    assert (
+        find_model(f"{BASE.parent.name}/{BASE.name}", store).content == find_model(str(BASE), store).content
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "run", "message"),
     [
         ("kept", None, "kept: makes selection, no weights to talk to"),
         ("nothing", None, "has no stage 'nothing'; it has student, kept"),
         ("student", "other", "other: no run there"),
-        ("./nowhere", None, "no model that can be read"),
+        ("./nowhere", None, "no model there"),
     ],
 )
 def test_what_is_no_model_is_refused(store: Path, name: str, run: str | None, message: str) -> None:

@@ -113,3 +113,14 @@ def test_coverage_with_30_problems(a: float, b: float) -> None:
         found = interval(random.binomial(8, random.beta(a, b, 30)) / 8, seed=turn)
         hits += found.low <= a / (a + b) <= found.high
     assert 0.92 <= hits / 300 <= 0.99
+
+
+def test_counting_equal_rows_gives_the_interval_of_drawing_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = np.random.default_rng(3).binomial(8, np.random.default_rng(4).beta(0.3, 0.9, 12_000)) / 8
+    gains = np.minimum(rates * 0.5, 0.3)
+    counted = interval(rates), paired_interval(rates, gains), ratio_interval(gains, rates)
+    monkeypatch.setattr("distillkit.interval.MANY", 10**9)
+    drawn = interval(rates), paired_interval(rates, gains), ratio_interval(gains, rates)
+    for one, other in zip(counted, drawn, strict=True):
+        assert one is not None and other is not None and one != other
+        assert one == pytest.approx(other, abs=(other.high - other.low) / 20)

@@ -64,6 +64,14 @@ def test_a_line_for_each(tmp_path: Path, old: str, new: str, says: str) -> None:
     assert says in line and line.startswith("stages.") and "\n" not in line
 
 
+def test_a_long_run_without_evaluations_has_a_line(tmp_path: Path) -> None:
+    bare = ("\n     evaluate: {problems: heldout, every: 4}}", "}")
+    comma = ("learning_rate: 1.0e-4,", "learning_rate: 1.0e-4")
+    assert warnings(tmp_path, bare, comma) == []
+    [line] = warnings(tmp_path, bare, comma, ("steps: 40", "steps: 400"))
+    assert "stages.zero: 400 steps without evaluate" in line and "every: 40}" in line
+
+
 @pytest.mark.parametrize(
     ("stage", "says"),
     [

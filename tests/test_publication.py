@@ -67,17 +67,17 @@ def test_lineage_of_rows_leaves_labels_out(world: Any) -> None:
 def test_the_funnel_of_rows_is_that_of_their_stages(world: Any) -> None:
     found = row_funnel(world.store, world.artifacts["chosen"])
     assert [(step["stage"], step["rows_in"], step["rows_kept"]) for step in found] == [
-        ("problems", 25, 25),
-        ("traces", 25, 100),
-        ("right", 100, 50),
-        ("chosen", 50, 50),
+        ("problems", 50, 50),
+        ("traces", 50, 200),
+        ("right", 200, 100),
+        ("chosen", 100, 100),
     ]
-    assert found[2]["rejected"] == {"mixed_language": 25, "wrong": 25}
+    assert found[2]["rejected"] == {"mixed_language": 50, "wrong": 50}
 
 
 def test_sources_are_named_without_folders(world: Any) -> None:
     found = sources(lineage(world.store, world.artifacts["chosen"]))
-    assert found == [{"stage": "problems", "kind": "problems", "source": "file: problems.jsonl", "rows": 25}]
+    assert found == [{"stage": "problems", "kind": "problems", "source": "file: problems.jsonl", "rows": 50}]
 
 
 def seal(world: Any, name: str, kind: str, type: str, inputs: Any, declared: Any = None, **facts: Any) -> Any:
@@ -129,7 +129,11 @@ def test_conditions_are_the_rules_in_words(world: Any) -> None:
     assert conditions(lineage(world.store, world.artifacts["chosen"], DATA)) == [
         {"stage": "right", "condition": "score at least 1", "reason": "wrong"},
         {"stage": "right", "condition": "measures.language.share at least 1", "reason": "mixed_language"},
-        {"stage": "right", "condition": "completion_tokens at most 12", "reason": "long"},
+        {
+            "stage": "right",
+            "condition": "completion_tokens at most 12",
+            "reason": "long<img src=x onerror=window.hacked=55>",
+        },
         {"stage": "chosen", "condition": "one per cluster of near duplicates", "reason": "duplicate"},
         {"stage": "chosen", "condition": "at most 2 per problem", "reason": "over_per_problem"},
     ]

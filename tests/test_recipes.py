@@ -117,7 +117,7 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
         "harmless": {"on": "completion"},
         "final": {**R1_RL, "temperature": 0.7, "steps": 400, "input": ["problems", "requests"],
                   "rewards": [("accuracy", 1.0, ["math"]), ("format", 1.0, None),
-                              ("language_consistency", 1.0, ["math"]), ("reward_model", 1.0, ["chat"]),
+                              ("language_consistency", 1.0, None), ("reward_model", 1.0, ["chat"]),
                               ("reward_model", 1.0, ["chat"])]},
     },
     "openr1_distill_7b": {

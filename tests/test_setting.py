@@ -3,7 +3,7 @@
 from typing import Any
 
 from distillkit.scoring import Spending
-from distillkit.show import settings_text, spending_grid
+from distillkit.show import knee_text, settings_text, spending_grid
 from distillkit.trace import Trace
 
 ENGINE = {
@@ -59,3 +59,12 @@ def test_a_completion_is_paid_for_once() -> None:
     free = Spending()
     free.add([trace(1)])
     assert free.as_telemetry() == {"tokens": 10}
+
+
+def test_a_missing_knee_says_why() -> None:
+    def curve(*values: float | None) -> dict[str, Any]:
+        return {"knee": None, "points": [{"budget": 8, "accuracy": {"value": value}} for value in values]}
+
+    assert knee_text("m", curve(0.0, 0.0), 0.02) == "m: no knee: nothing is right at any budget"
+    assert knee_text("m", curve(0.0, None), 0.02) == "m: no knee: nothing is right at any budget"
+    assert knee_text("m", curve(0.1, 0.5), 0.02).endswith("does doubling buy at most 2 points")

@@ -30,15 +30,18 @@ def budget_grid(found: Summary) -> Grid:
                     "yes" if point.get("front") else "",
                 ]
             )
-        notes.append(knee_text(model, curve.get("knee"), found.get("knee_gain", 0.02)))
+        notes.append(knee_text(model, curve, found.get("knee_gain", 0.02)))
     notes.append(settings_text(found.get("settings") or {}))
     header = ["model", "budget", "accuracy", "tokens", "operations", "forced", "no answer", "on the front"]
     return Grid(f"{found['stage']}: accuracy against thinking", header, rows, notes=notes)
 
 
-def knee_text(model: str, knee: Summary | None, gain: float) -> str:
+def knee_text(model: str, curve: Summary, gain: float) -> str:
     """From where on more thinking buys little, in words."""
+    knee = curve.get("knee")
     if knee is None:
+        if not any((point.get("accuracy") or {}).get("value") for point in curve.get("points") or []):
+            return f"{model}: no knee: nothing is right at any budget"
         return (
             f"{model}: no knee: from none of these budgets on does doubling buy at most {100 * gain:g} points"
         )

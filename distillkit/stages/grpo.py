@@ -119,7 +119,8 @@ class Grpo(Stage, Training):
 
     def check(self, recipe_folder: Path) -> None:
         self.check_training(self.name)
-        self.rows_per_pass(self.prompts_per_step * self.num_generations, self.max_completion_length)
+        rows = self.rows_per_pass(self.prompts_per_step * self.num_generations, self.max_completion_length)
+        self._check_generations(rows * self.world_size)
         asking = {
             "band": self.band is not None,
             "curriculum": self.curriculum is not None,
@@ -138,6 +139,15 @@ class Grpo(Stage, Training):
                 )
         for key, reason in self.unstoppable().items():
             raise RecipeError(f"stages.{self.name}.trainer.{key}: {reason}; leave it out")
+
+    def _check_generations(self, rows: int) -> None:
+        """Raises RecipeError for a rollout that passes of so many rows, or whole groups, cannot share out."""
+        size, unit = self.trainer.get("generation_batch_size"), math.lcm(rows, self.num_generations)
+        if size and size % unit:
+            raise RecipeError(
+                f"stages.{self.name}.trainer.generation_batch_size: {size:,} is no multiple of {unit:,} (the {rows:,} "
+                f"rows of a pass, and the {self.num_generations} completions of a prompt)"
+            )
 
     def unstoppable(self) -> dict[str, str]:
         """Keys of `trainer:` that do not go with a template whose answers end at a text, and why."""

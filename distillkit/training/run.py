@@ -3,8 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
 Logs = list[dict[str, Any]]
 """One row of metrics per step, as the trainer logged them."""
-
-BUFFERING = ("trackio", "wandb", "swanlab")
-"""Trackers that keep the last rows to themselves until they are told that the run is over."""
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle")
 
@@ -74,18 +70,19 @@ def train(trainer: "Trainer", name: str, progress: Progress, window: int = 1) ->
         if checkpoint is None:
             require_disk(trainer, name)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        _end_trackers(trainer)
+        if trainer.is_world_process_zero():
+            end_trackers(trainer.args.report_to)
         if trainer.state.global_step < trainer.state.max_steps:
             raise KeyboardInterrupt
     return [row for row in trainer.state.log_history if "loss" in row]
 
 
-def _end_trackers(trainer: "Trainer") -> None:
-    """Tell trackers that the training is over: they would hear of it when Python ends, as a forked child never does."""
-    if trainer.is_world_process_zero():
-        for name in BUFFERING:
-            if name in trainer.args.report_to:
-                import_module(name).finish()
+def end_trackers(names: Sequence[str]) -> None:
+    """Let trackers write what they still hold: wandb would at the end of Python, which a forked child never sees."""
+    if "wandb" in names:
+        import wandb
+
+        wandb.finish()
 
 
 def save_weights(trainer: "Trainer", out: Writer, finish: Callable[[Path], None] | None = None) -> None:

@@ -154,7 +154,9 @@ def test_a_curve_on_which_nothing_is_right_has_no_knee() -> None:
 
 def test_what_was_not_counted_has_no_length_and_no_cost() -> None:
     def one(index: int, tokens: int | None, reason: str = "stop") -> Answered:
-        trace = Trace("p", [], "7", "", "7", "7", "chain", finish_reason=reason, index=index, id=f"p/o/{index}")
+        trace = Trace(
+            "p", [], "7", "", "7", "7", "chain", finish_reason=reason, index=index, id=f"p/o/{index}"
+        )
         return Answered(8, trace, tokens, False)
 
     model = Model("toy:base", str(BASE), "")

@@ -317,7 +317,9 @@ def test_a_lower_cap_is_cut_from_one_run(store: Store, heldout: list[Problem], r
         assert rows[64][metric] == summary["scores"]["base"][metric]
     # Of the second problem the right one at index 0 and the wrong one at 1 are left: either has a vote, or none has.
     assert rows[11]["cons@2"]["value"] == pytest.approx((5 / 6 + (2 + 0.5) / 6 + 0) / 3, abs=1e-6)
-    assert made.manifest.telemetry["tokens"] == 3 * (10 + 11 + 12 + 13) and "cost" not in made.manifest.telemetry
+    assert (
+        made.manifest.telemetry["tokens"] == 3 * (10 + 11 + 12 + 13) and "cost" not in made.manifest.telemetry
+    )
     assert made.manifest.rows_in == 12
     assert len(said) == 1 and "max_tokens 64 cut 8.3%" in said[0]
 

@@ -97,6 +97,14 @@ def test_an_overlong_buffer_that_punishes_everything_is_refused() -> None:
     grpo(max_completion_length=65, rewards=rewards).check(Path())
 
 
+def test_a_rollout_that_passes_cannot_share_out_is_refused() -> None:
+    rollout = {"prompts_per_step": 4, "num_generations": 4, "per_device_train_batch_size": 8}
+    assert "24 is no multiple of 16" in refusal(
+        grpo(**rollout | {"per_device_train_batch_size": 16}, trainer={"generation_batch_size": 24})
+    )
+    grpo(**rollout, trainer={"generation_batch_size": 24}).check(Path())
+
+
 def test_a_tracker_is_a_package_to_have() -> None:
     assert sft(trainer={"report_to": "none"}).packages() == {}
     assert sft(trainer={"report_to": "azure_ml"}).packages() == {"azureml": "trainer.report_to: azure_ml"}

@@ -55,7 +55,7 @@ def _budget(material: Material, found: Found) -> Section:
         f"budget-{found['stage']}",
         f"Budget curve: {found['stage']}",
         "The reasoning is cut at a budget and the answer forced. "
-        + "; ".join(knee_text(model, curve.get("knee"), gain) for model, curve in curves.items())
+        + "; ".join(knee_text(model, curve, gain) for model, curve in curves.items())
         + ".",
         present(
             _paid(material, found, "mean_tokens", "Accuracy against tokens", "tokens"),
