@@ -196,6 +196,20 @@ def test_several_evaluations_are_told_apart(tmp_path: Path) -> None:
     assert {name: each["value"] for name, each in zero.items()} == {"cold/pass@1": 0.5, "warm/pass@1": 0.6}
 
 
+def test_sets_of_problems_come_in_the_order_of_the_recipe(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    names = {"models": ["zero"], "problems": ["sums", "chat"], "benchmarks": ["aime24"]}
+    inputs = {slot: [{"name": n, "type": slot, "content": n} for n in ends] for slot, ends in names.items()}
+    metrics = {
+        f"{each}/{name}": score(0.5) for each in ("aime24", "chat", "sums") for name in ("gap", "pass@1")
+    }
+    summary = {"scores": {"zero": metrics}, "settings": SETTINGS}
+    made = seal(store, "scores", "evaluate", "scores", summary=summary, inputs=inputs)
+    assert list(scores_of([made])["zero"]) == [
+        "sums/pass@1", "sums/gap", "chat/pass@1", "chat/gap", "aime24/pass@1", "aime24/gap",
+    ]  # fmt: skip
+
+
 def test_a_run_without_scores_shows_its_funnel(tmp_path: Path) -> None:
     store = Store(tmp_path)
     described = describe(run_of(store, curated(store)[:1]).path, tmp_path)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,9 @@ def scores_of(artifacts: Sequence[Artifact]) -> dict[str, dict[str, Score]]:
         prefix = f"{artifact.stage}/" if len(evaluations) > 1 else ""
         for model in artifact.manifest.inputs["models"]:
             metrics = artifact.manifest.summary.get("scores", {}).get(model["name"], {})
-            ordered = {prefix + name: metrics[name] for name in sorted(metrics, key=_rank)}
+            ordered = {
+                prefix + name: metrics[name] for name in sorted(metrics, key=partial(_rank, _sets(artifact)))
+            }
             found.setdefault(model["name"], {}).update(ordered)
     return found
 
@@ -169,11 +172,18 @@ METRICS = (
 """The order that metrics are shown in: a manifest keeps none."""
 
 
-def _rank(metric: str) -> tuple[str, int, int, str]:
+def _sets(artifact: Artifact) -> list[str]:
+    """Names of the problems that an evaluation scores on, as the recipe orders them."""
+    inputs = artifact.manifest.inputs
+    return [end["name"] for slot in ("problems", "benchmarks") for end in inputs.get(slot, [])]
+
+
+def _rank(sets: Sequence[str], metric: str) -> tuple[int, str, int, int, str]:
     benchmark, _, name = metric.rpartition("/")
     head, at, k = name.partition("@")
+    at_set = sets.index(benchmark) if benchmark in sets else len(sets)
     place = METRICS.index(head + at) if head + at in METRICS else len(METRICS)
-    return benchmark, place, int(k) if k.isdigit() else 0, name
+    return at_set, benchmark, place, int(k) if k.isdigit() else 0, name
 
 
 def gamma_of(artifacts: Sequence[Artifact]) -> list[dict[str, Any]]:
