@@ -103,7 +103,7 @@ def test_online_says_what_it_could_not_ask_and_of_which_stage(tmp_path: Path) ->
 @pytest.mark.slow
 def test_deep_builds_what_trl_would_get() -> None:
     assert command("check", MINI, "--deep").returncode == 0
-    both = "stages.zero.trainer={steps_per_generation: 2, generation_batch_size: 8}"
+    both = "stages.zero.trainer={steps_per_generation: 2, generation_batch_size: 16}"
     answer = command("check", MINI, "--deep", "--set", both)
     assert answer.returncode == 2
     assert "stages.zero: TRL refuses its configuration: 'generation_batch_size' and" in answer.stderr
