@@ -19,6 +19,8 @@ from distillkit.toy.problems import generate
 from distillkit.trace import Problem, problem_schema, to_row
 from distillkit.training.preflight import check_end, settle_end
 
+pytestmark = pytest.mark.xdist_group("distill")  # its trained models are made once, by one worker
+
 SHARDS = 2
 
 

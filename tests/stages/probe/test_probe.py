@@ -24,6 +24,8 @@ from distillkit.toy.problems import generate
 from distillkit.trace import Problem, problem_schema, to_row
 from distillkit.verifiers import Exact, Proof
 
+pytestmark = pytest.mark.xdist_group("probe")  # its trained models are made once, by one worker
+
 BASE, PLANTED = "toy:base", "toy:unfaithful"
 
 
