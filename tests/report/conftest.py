@@ -56,9 +56,9 @@ def rich_world(worlds: ModuleType, findings: ModuleType, tmp_path_factory: pytes
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Headless Chromium."""
+    """Headless Chromium, closed with its module: while it is open, no other test could call asyncio.run."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("needs Chromium (apt-get install chromium)")
