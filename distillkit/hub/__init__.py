@@ -6,7 +6,7 @@ Whatever goes wrong is said in one line without the token.
 from distillkit.hub.pull import Fetched, fetch, remote_manifest
 from distillkit.hub.push import Change, Preview, Pushed, Upload, preview, push
 from distillkit.hub.read import check_readable, dataset_rows, model_folder, resolve
-from distillkit.hub.reference import HubRef, parse_reference
+from distillkit.hub.reference import HubRef, dataset_at, parse_reference
 from distillkit.hub.target import Target, check_push
 from distillkit.hub.tree import sealed_files
 
@@ -20,6 +20,7 @@ __all__ = [
     "Upload",
     "check_push",
     "check_readable",
+    "dataset_at",
     "dataset_rows",
     "fetch",
     "model_folder",

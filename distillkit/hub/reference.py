@@ -1,7 +1,8 @@
 """A repository of the Hub at a revision, and how it is written: `org/name` or `org/name@revision`."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from distillkit.errors import RecipeError
 
@@ -46,3 +47,11 @@ def parse_reference(text: str, kind: str) -> HubRef:
     if found is None:
         raise RecipeError(f"{text!r}: not a {kind} on the Hub; write org/name or org/name@revision")
     return HubRef(kind, found["repository"], found["revision"] or "main")
+
+
+def dataset_at(text: str, commit_of: Callable[[str, str], str]) -> str:
+    """A dataset's `org/name[@revision]` as `org/name@commit`; `commit_of("dataset", text)` gives 40 hex digits.
+
+    Raises what `parse_reference` and `commit_of` do.
+    """
+    return str(replace(parse_reference(text, "dataset"), revision=commit_of("dataset", text)))

@@ -8,7 +8,6 @@ Source: DeepSeek-R1, arXiv:2501.12948v2, section 2.3.4 (reward models for helpfu
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -16,7 +15,7 @@ from pydantic import Field, model_validator
 
 from distillkit.artifact import Artifact
 from distillkit.errors import RecipeError, StageError
-from distillkit.hub import dataset_rows, parse_reference
+from distillkit.hub import dataset_at, dataset_rows, parse_reference
 from distillkit.reader import View
 from distillkit.spec import SourceFile
 from distillkit.stages.base import LABELS, PAIRS, SELECTION, TRACES, Job, Stage, Wire, write_shards
@@ -127,8 +126,7 @@ class Preferences(Stage):
     def pinned(self, commit_of: Callable[[str, str], str]) -> Self:
         if self.hub is None:
             return self
-        ref = replace(parse_reference(self.hub, "dataset"), revision=commit_of("dataset", self.hub))
-        return self.model_copy(update={"hub": str(ref)})
+        return self.model_copy(update={"hub": dataset_at(self.hub, commit_of)})
 
     def foreign(self) -> list[str]:
         return [] if self.python is None else [f"runs {self.python.function}() of {self.python.file}"]

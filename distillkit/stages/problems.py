@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from distillkit.artifact import Row
 from distillkit.errors import StageError
-from distillkit.hub import dataset_rows, parse_reference
+from distillkit.hub import dataset_at, dataset_rows, parse_reference
 from distillkit.spec import SourceFile
 from distillkit.stages.base import PROBLEMS, Job, Stage, Wire, write_shards
 from distillkit.stages.columns import Columns, messages_of
@@ -141,8 +141,7 @@ class Problems(Stage):
     def pinned(self, commit_of: Callable[[str, str], str]) -> Self:
         if self.hub is None:
             return self
-        ref = replace(parse_reference(self.hub, "dataset"), revision=commit_of("dataset", self.hub))
-        return self.model_copy(update={"hub": str(ref)})
+        return self.model_copy(update={"hub": dataset_at(self.hub, commit_of)})
 
     def foreign(self) -> list[str]:
         return [] if self.python is None else [f"runs {self.python.function}() of {self.python.file}"]

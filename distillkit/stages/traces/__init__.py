@@ -7,7 +7,7 @@ shard, and written shard by shard in the order of their ids.
 import heapq
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -16,7 +16,7 @@ from xxhash import xxh3_64_hexdigest
 
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.events import Progress, silent
-from distillkit.hub import dataset_rows, parse_reference
+from distillkit.hub import dataset_at, dataset_rows, parse_reference
 from distillkit.shuffle import PARTS, Shuffled, Spill, facts_of
 from distillkit.spec import SourceFile, digest, files_of, seed_of
 from distillkit.stages.base import TRACES, Job, Stage
@@ -101,8 +101,7 @@ class Traces(Stage):
     def pinned(self, commit_of: Callable[[str, str], str]) -> Self:
         if self.hub is None:
             return self
-        ref = replace(parse_reference(self.hub, "dataset"), revision=commit_of("dataset", self.hub))
-        return self.model_copy(update={"hub": str(ref)})
+        return self.model_copy(update={"hub": dataset_at(self.hub, commit_of)})
 
     def foreign(self) -> list[str]:
         return [] if self.python is None else [f"runs {self.python.function}() of {self.python.file}"]
