@@ -188,17 +188,6 @@ def entropy_explosion(trends: Trends) -> Finding | None:
     return Finding("entropy_explosion", text, grown, ENTROPY_GROWN)
 
 
-def truncation(trends: Trends) -> Finding | None:
-    share = _last(trends, "truncated")
-    if share is None or share <= TRUNCATED:
-        return None
-    text = (
-        f"{share:.0%} of the completions are cut at max_completion_length: raise it, add the reward overlong, or set "
-        "mask_truncated_completions: true"
-    )
-    return Finding("truncation", text, share, TRUNCATED)
-
-
 def length_bias(trends: Trends) -> Finding | None:
     """Wrong answers that grow beyond right ones; those that only catch up have learned to reason."""
     wrong, right = _growth(trends, "wrong_length"), _growth(trends, "right_length")
@@ -227,35 +216,6 @@ def format_only(trends: Trends) -> Finding | None:
     return Finding("format_only", text, share, FORMAT_ONLY)
 
 
-def answer_in_reasoning(trends: Trends) -> Finding | None:
-    share = _last(trends, "answer_in_reasoning")
-    if share is None or share <= ANSWER_INSIDE:
-        return None
-    text = (
-        f"{share:.0%} of the completions state their answer inside the reasoning only, where no verifier reads it: "
-        "add the reward format, or look at the template"
-    )
-    return Finding("answer_in_reasoning", text, share, ANSWER_INSIDE)
-
-
-def divergence(trends: Trends) -> Finding | None:
-    kl = _last(trends, "kl")
-    if kl is None or kl <= KL:
-        return None
-    text = f"the KL divergence is {kl:.2g} nats per token: raise beta, lower learning_rate, or sync_ref_model"
-    return Finding("kl", text, kl, KL)
-
-
-def clipping(trends: Trends) -> Finding | None:
-    share = _last(trends, "clip_ratio")
-    if share is None or share <= CLIPPED:
-        return None
-    text = (
-        f"{share:.0%} of the tokens are clipped: lower learning_rate or num_iterations, or raise epsilon_high"
-    )
-    return Finding("clipping", text, share, CLIPPED)
-
-
 def mode_collapse(trends: Trends) -> Finding | None:
     share = _last(trends, "distinct")
     if share is None or share >= DISTINCT:
@@ -278,27 +238,58 @@ def language_mixing(trends: Trends) -> Finding | None:
     return Finding("language_mixing", text, rise, MIXING_RISE)
 
 
-def unjudged(trends: Trends) -> Finding | None:
-    share = _last(trends, "unjudged")
-    if share is None or share <= UNJUDGED:
-        return None
-    text = f"{share:.0%} of the completions have no verdict and teach nothing: mend the references or the verifier"
-    return Finding("unjudged", text, share, UNJUDGED)
+def above(name: str, metric: str, limit: float, words: str) -> Callable[[Trends], Finding | None]:
+    """A check of a metric that is too high at the end; `words` has a place for its value."""
+
+    def check(trends: Trends) -> Finding | None:
+        value = _last(trends, metric)
+        if value is None or value <= limit:
+            return None
+        return Finding(name, words.format(value), value, limit)
+
+    return check
 
 
 CHECKS: tuple[Callable[[Trends], Finding | None], ...] = (
     zero_variance,
     entropy_collapse,
     entropy_explosion,
-    truncation,
+    above(
+        "truncation",
+        "truncated",
+        TRUNCATED,
+        "{:.0%} of the completions are cut at max_completion_length: raise it, add the reward overlong, or set "
+        "mask_truncated_completions: true",
+    ),
     length_bias,
     format_only,
-    answer_in_reasoning,
-    divergence,
-    clipping,
+    above(
+        "answer_in_reasoning",
+        "answer_in_reasoning",
+        ANSWER_INSIDE,
+        "{:.0%} of the completions state their answer inside the reasoning only, where no verifier reads it: "
+        "add the reward format, or look at the template",
+    ),
+    above(
+        "kl",
+        "kl",
+        KL,
+        "the KL divergence is {:.2g} nats per token: raise beta, lower learning_rate, or sync_ref_model",
+    ),
+    above(
+        "clipping",
+        "clip_ratio",
+        CLIPPED,
+        "{:.0%} of the tokens are clipped: lower learning_rate or num_iterations, or raise epsilon_high",
+    ),
     mode_collapse,
     language_mixing,
-    unjudged,
+    above(
+        "unjudged",
+        "unjudged",
+        UNJUDGED,
+        "{:.0%} of the completions have no verdict and teach nothing: mend the references or the verifier",
+    ),
 )
 
 
