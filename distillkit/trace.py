@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from distillkit.spec import canonical, digest
-from distillkit.text import THINK
+from distillkit.text import THINK, split_think
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -130,6 +130,21 @@ class Trace:
     def __post_init__(self) -> None:
         if not self.id:
             object.__setattr__(self, "id", f"{self.problem_id}/{self.origin[:12]}/{self.index}")
+
+    @classmethod
+    def of(cls, problem: Problem, completion: str, *, prefilled: bool, **facts: Any) -> "Trace":
+        """A completion of a problem, split into its halves; `facts` are further fields, or the problem's replaced."""
+        reasoning, response = split_think(completion, prefilled)
+        asked = {
+            name: getattr(problem, name) for name in ("messages", "reference", "domain", "source", "language")
+        }
+        given = {
+            "problem_id": problem.id,
+            "completion": completion,
+            "reasoning": reasoning,
+            "response": response,
+        }
+        return cls(**(asked | given | facts))
 
     @property
     def prompt(self) -> str:

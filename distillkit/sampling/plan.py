@@ -14,7 +14,6 @@ from distillkit.errors import RecipeError
 from distillkit.sampling.declaration import Continuation, Sampling, Until
 from distillkit.spec import digest, seed_of
 from distillkit.template import Template, is_prefilled
-from distillkit.text import split_think
 from distillkit.trace import Problem, Trace
 
 
@@ -151,17 +150,10 @@ class Plan:
                 sampling["continued"] = {"at": len(want.first.text), "seed": want.seed}
             completion = joined(want.first, completion)
         problem = want.ask.problem
-        reasoning, response = split_think(completion.text, want.ask.prefilled)
-        return Trace(
-            problem_id=problem.id,
-            messages=problem.messages,
-            completion=completion.text,
-            reasoning=reasoning,
-            response=response,
-            reference=problem.reference,
-            domain=problem.domain,
-            source=problem.source,
-            language=problem.language,
+        return Trace.of(
+            problem,
+            completion.text,
+            prefilled=want.ask.prefilled,
             finish_reason=completion.finish_reason,
             prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens,

@@ -19,7 +19,6 @@ from distillkit.scoring import Scoring, by_problem, metrics
 from distillkit.spec import EXECUTION, Naming, seed_of
 from distillkit.store import Writer
 from distillkit.template import AnyTemplate, is_prefilled, stop_of
-from distillkit.text import split_think
 from distillkit.trace import Problem, Trace, Verdict
 from distillkit.training.examples import encode, render
 from distillkit.training.sampler import Drawn, Sampler
@@ -234,17 +233,10 @@ class Mute(Verifier):
 
 def trace_of(problem: Problem, index: int, drawn: Drawn, prefilled: bool) -> Trace:
     """A completion of the model in training as a trace."""
-    reasoning, response = split_think(drawn.text, prefilled)
-    return Trace(
-        problem_id=problem.id,
-        messages=problem.messages,
-        completion=drawn.text,
-        reasoning=reasoning,
-        response=response,
-        reference=problem.reference,
-        domain=problem.domain,
-        source=problem.source,
-        language=problem.language,
+    return Trace.of(
+        problem,
+        drawn.text,
+        prefilled=prefilled,
         finish_reason="stop" if drawn.finished else "length",
         completion_tokens=len(drawn.ids),
         index=index,
