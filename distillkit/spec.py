@@ -8,6 +8,7 @@ fallback would let such a value silently fork the identity (or worse, share one)
 import hashlib
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args, get_origin
 
@@ -41,6 +42,13 @@ class Execution:
     """A subclass may say otherwise of one of its marks."""
 
 
+@dataclass(frozen=True)
+class Aside:
+    """Marks a dict of which these keys say where or how fast, never what: they are left out of the identity."""
+
+    keys: frozenset[str]
+
+
 class Content:
     """Marks a path whose identity is the digest of the file's bytes, not its name."""
 
@@ -56,8 +64,8 @@ several, a folder or a pattern: see `files_of`."""
 def identity(value: Any) -> Any:
     """The JSON-ready part of `value` that decides its result.
 
-    Models become dicts with their class VERSION; `Execution` fields are dropped and `SourceFile` paths
-    become content digests.
+    Models become dicts with their class VERSION; `Execution` fields and `Aside` keys are dropped and `SourceFile`
+    paths become content digests.
 
     Raises:
         TypeError: for a value without a stable name (a function, a set, NaN, ...).
@@ -65,9 +73,7 @@ def identity(value: Any) -> Any:
     """
     if isinstance(value, Strict):
         fields = {
-            name: _file_identity(getattr(value, name))
-            if _holds_file(field)
-            else identity(getattr(value, name))
+            name: _field_identity(getattr(value, name), field)
             for name, field in type(value).model_fields.items()
             if not any(isinstance(mark, Execution) and mark.outside for mark in field.metadata)
         }
@@ -83,6 +89,13 @@ def identity(value: Any) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
     raise TypeError(f"identity: {type(value).__name__} has no stable name: {value!r}")
+
+
+def _field_identity(value: Any, field: FieldInfo) -> Any:
+    if _holds_file(field):
+        return _file_identity(value)
+    aside = {key for mark in field.metadata if isinstance(mark, Aside) for key in mark.keys}
+    return identity({key: each for key, each in value.items() if key not in aside} if aside else value)
 
 
 def source_files(kind: type[Strict]) -> set[str]:

@@ -13,7 +13,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from distillkit.training.config import FIELDS_FILE
+from distillkit.training.passthrough import FIELDS_FILE
 
 NAMES: dict[Any, str] = {
     bool: "bool",

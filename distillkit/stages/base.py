@@ -95,6 +95,11 @@ class Job:
     recipe: str = ""
     """The resolved recipe as YAML, for what is published."""
 
+    @property
+    def contents(self) -> dict[str, list[str]]:
+        """Wire -> the contents of what comes in by it."""
+        return {slot: [each.content for each in ends] for slot, ends in self.inputs.items()}
+
     def artifacts(self, slot: str) -> list[Artifact]:
         """The sealed inputs of a wire, in the order the recipe names them."""
         return [

@@ -6,7 +6,7 @@ Jensen-Shannon divergence between both models' next-token distributions, on text
 Source: on-policy distillation (GKD), arXiv:2306.13649, section 3 and equation 1.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -15,29 +15,29 @@ from pydantic import Field
 
 from distillkit.artifact import Model
 from distillkit.engines.base import context_of, load_tokenizer
-from distillkit.errors import MissingError, RecipeError
+from distillkit.errors import RecipeError
 from distillkit.spec import EXECUTION, seed_of
-from distillkit.stages.base import PROBLEMS, WEIGHTS, Job, Stage, Wire
+from distillkit.stages.base import PROBLEMS, WEIGHTS, Job, Wire
+from distillkit.stages.trainer import WatchedStage
 from distillkit.template import stop_of
 from distillkit.training.callbacks import sampling_errors
 from distillkit.training.chat import jinja_of
-from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
 from distillkit.training.completions import write_completions
-from distillkit.training.config import ConfigName, Training
 from distillkit.training.diagnosis import on_the_way, warnings_of
 from distillkit.training.order import in_order
+from distillkit.training.passthrough import ConfigName
 from distillkit.training.preflight import check_end, fitting, require_prompts, require_template, settle_end
 from distillkit.training.rehearsal import memory_errors
 from distillkit.training.room import warn_of_memory
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
 from distillkit.training.serving import finisher, serving
 from distillkit.training.stopping import stop_at
-from distillkit.training.watch import Evaluation, Watch, watch, write_evaluation
+from distillkit.training.watch import write_evaluation
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
-    from trl import DistillationConfig, DistillationTrainer
+    from trl import DistillationConfig
 
 CURVES = {
     "loss": "loss",
@@ -55,12 +55,9 @@ SHOWN = 3
 """Words of a vocabulary that an error names."""
 
 
-class Distill(Stage, Training):
+class Distill(WatchedStage):
     """Problems, a student and a teacher in; the student's weights out, after learning on its own completions."""
 
-    MAKES: ClassVar[str] = WEIGHTS
-    DRAWS: ClassVar[bool] = True
-    CHILD: ClassVar[bool] = True
     CONFIG: ClassVar[ConfigName] = "DistillationConfig"
     RENAMED: ClassVar[dict[str, str]] = {"max_steps": "steps", "num_train_epochs": "steps"}
 
@@ -82,16 +79,6 @@ class Distill(Stage, Training):
     beta: float = Field(1.0, ge=0, le=1)
     """Which divergence: 0 the forward KL (cover all that the teacher would say), 1 the reverse KL (say only what the
     teacher would), between them the generalized Jensen-Shannon divergence."""
-    evaluate: Annotated[Watch | None, Wire((PROBLEMS,), default="none", heldout=True, named=True)] = None
-    """Evaluation on the way: {problems: heldout, every: 50}."""
-
-    @property
-    def judges(self) -> bool:
-        return self.evaluate is not None
-
-    def judged(self, domains: Collection[str]) -> set[str]:
-        """None: what is measured on the way decides no weight, and a domain without verifier has no score."""
-        return set()
 
     def check(self, recipe_folder: Path) -> None:
         self.check_training(self.name)
@@ -100,7 +87,7 @@ class Distill(Stage, Training):
             raise RecipeError(f"stages.{self.name}.teacher: is the student itself; name a better model")
 
     def foreign(self) -> list[str]:
-        found = self.foreign_trainer()
+        found = super().foreign()
         if (self.trainer.get("teacher_model_init_kwargs") or {}).get("trust_remote_code"):
             found.append("trainer.teacher_model_init_kwargs runs code from the teacher's repository")
         return found
@@ -114,7 +101,6 @@ class Distill(Stage, Training):
 
         [student], [teacher] = job.models(), job.models("teacher")
         self.require_machine(self.name)
-        self.require_device()
         tokenizer = load_tokenizer(student)
         self.require_vocabulary(student, tokenizer, teacher, job)
         tokenizer.chat_template = jinja_of(self.template, tokenizer)
@@ -124,8 +110,7 @@ class Distill(Stage, Training):
         check_end(tokenizer, self.name)
         rows = self.rows(job, student, tokenizer)
         config = self.config(student, teacher, job)
-        contents = {slot: [each.content for each in ends] for slot, ends in job.inputs.items()}
-        own_checkpoints(job.out.scratch, checkpoint_key(self, job.seed, contents), job.warn)
+        self.claim_checkpoints(job)
         warn_of_memory(student, self.load(self.batch, self.max_completion_length), self.name, job.warn)
         trainer = load_trainer(
             DistillationTrainer,
@@ -139,7 +124,7 @@ class Distill(Stage, Training):
         )
         if stop_of(self.template) and not config.use_vllm:
             stop_at(trainer, tokenizer, stop_of(self.template))
-        evaluation = self.watched(job, trainer, tokenizer)
+        evaluation = self.watched(job, trainer, tokenizer, self.max_completion_length)
         longest = f"completions of up to {self.max_completion_length:,} tokens"
         with memory_errors(self.name, longest), sampling_errors(self.name, trainer):
             logs = train(trainer, self.name, job.progress)
@@ -151,31 +136,6 @@ class Distill(Stage, Training):
             job.warn(each["text"])
         job.out.summary = summary(logs) | {"warnings": warnings} | write_evaluation(evaluation, job.out)
         job.out.summary["serve"] = serving(job.out.path / "model", student.name)
-
-    def watched(
-        self, job: Job, trainer: "DistillationTrainer", tokenizer: "PreTrainedTokenizerBase"
-    ) -> Evaluation | None:
-        """The evaluations on the way, ready to run."""
-        return watch(
-            self.evaluate,
-            trainer,
-            tokenizer,
-            job.problem_lists("evaluate") if self.evaluate is not None else [],
-            job.verifiers,
-            template=self.template,
-            max_tokens=self.max_completion_length,
-            seed=job.seed,
-            folder=job.out.scratch,
-        )
-
-    def require_device(self) -> None:
-        """Raises MissingError for vLLM without a GPU: TRL cannot hand it new weights there."""
-        import torch
-
-        if self.trainer.get("use_vllm") and not torch.cuda.is_available():
-            raise MissingError(
-                f"{self.name}: trainer.use_vllm needs a GPU; leave it out to sample without vLLM"
-            )
 
     def require_vocabulary(
         self, student: Model, tokenizer: "PreTrainedTokenizerBase", teacher: Model, job: Job

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from distillkit.artifact import Model
+from distillkit.artifact import Artifact, Model
 from distillkit.durable import write_text
 from distillkit.engines.base import Parameters, context_of, load_tokenizer
-from distillkit.errors import MissingError, RecipeError, StageError
+from distillkit.errors import RecipeError, StageError
 from distillkit.spec import EXECUTION, seed_of
+from distillkit.stages.band import Band, check_limits, objections
 from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Job, Stage, Wire
+from distillkit.stages.trainer import WatchedStage
 from distillkit.template import is_prefilled, stop_of
+from distillkit.trace import Problem
 from distillkit.training.account import Account
 from distillkit.training.callbacks import sampling_errors
 from distillkit.training.chat import jinja_of
-from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
-from distillkit.training.config import ConfigName, Training
 from distillkit.training.examples import render
+from distillkit.training.passthrough import ConfigName
 from distillkit.training.preflight import (
     check_extraction,
     check_golds,
@@ -56,7 +58,6 @@ from distillkit.training.run import built, load_trainer, save_weights, train
 from distillkit.training.sampler import Sampler
 from distillkit.training.serving import finisher, serving
 from distillkit.training.stopping import stop_at
-from distillkit.training.watch import Evaluation, Watch, watch
 from distillkit.verifiers.base import learned_by
 
 if TYPE_CHECKING:
@@ -64,21 +65,16 @@ if TYPE_CHECKING:
     from trl import GRPOConfig, GRPOTrainer
 
 
-class Grpo(Stage, Training):
+class Grpo(WatchedStage):
     """Train a model on its own completions, paid by the recipe's verifiers."""
 
-    MAKES: ClassVar[str] = WEIGHTS
-    DRAWS: ClassVar[bool] = True
     JUDGES: ClassVar[bool] = True
-    CHILD: ClassVar[bool] = True
     CONFIG: ClassVar[ConfigName] = "GRPOConfig"
     RENAMED: ClassVar[dict[str, str]] = {"max_steps": "steps", "num_train_epochs": "steps"}
 
     kind: Literal["grpo"] = "grpo"
     input: Annotated[str | list[str] | None, Wire((PROBLEMS,)), EXECUTION] = None
     """Problems to train on, of one stage or several; left out, the nearest earlier ones. Held-out ones are refused."""
-    model: Annotated[str, Wire((WEIGHTS,), external=True), EXECUTION]
-    """Weights to start from: a stage, org/name[@rev] on the Hub, ./folder, or toy:base."""
     screened: Annotated[str | None, Wire((SCORES,), kinds=("screen",), default="none"), EXECUTION] = None
     """A screen stage over these problems, for `band` and `require_go`."""
     band: tuple[float, float] | None = None
@@ -103,8 +99,6 @@ class Grpo(Stage, Training):
     rewards that need no more than a weight."""
     probe: Annotated[bool, EXECUTION] = True
     """Look at 32 completions and their rewards before the first step, for rewards that can teach nothing."""
-    evaluate: Annotated[Watch | None, Wire((PROBLEMS,), default="none", heldout=True, named=True)] = None
-    """Evaluation on the way: {problems: heldout, every: 50}."""
 
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = "dapo"
     scale_rewards: Literal["group", "batch", "none"] = "group"
@@ -128,8 +122,7 @@ class Grpo(Stage, Training):
         }
         for field in [name for name, asks in asking.items() if asks and self.screened is None]:
             raise RecipeError(f"stages.{self.name}.{field}: needs screened: and the name of a screen stage")
-        if self.band is not None and not 0 <= self.band[0] <= self.band[1] <= 1:
-            raise RecipeError(f"stages.{self.name}.band: {list(self.band)}: give [low, high] within 0 to 1")
+        check_limits(self.band, self.name)
         for reward in self.rewards:
             reward.check()
             if isinstance(reward, Overlong) and (reward.buffer or 0) > self.max_completion_length:
@@ -163,7 +156,7 @@ class Grpo(Stage, Training):
         return found
 
     def foreign(self) -> list[str]:
-        return [*self.foreign_trainer(), *(phrase for reward in self.rewards for phrase in reward.foreign())]
+        return [*super().foreign(), *(phrase for reward in self.rewards for phrase in reward.foreign())]
 
     @property
     def judges(self) -> bool:
@@ -190,22 +183,23 @@ class Grpo(Stage, Training):
 
     def run(self, job: Job) -> None:
         self.require_machine(self.name)
-        self.require_device()
         [model] = job.models()
         tokenizer = load_tokenizer(model)
         tokenizer.chat_template = jinja_of(self.template, tokenizer)
         require_template(tokenizer, model.name)
         check_tags(tokenizer, self.name)
-        rows = self.rows(job, model, tokenizer)
-        contents = {slot: [each.content for each in ends] for slot, ends in job.inputs.items()}
-        own_checkpoints(job.out.scratch, checkpoint_key(self, job.seed, contents), job.warn)
+        problems = job.problems()
+        rows = self.rows(job, problems, model, tokenizer)
+        self.claim_checkpoints(job)
         rewards = named(self.rewards)
         circumstance = self.circumstance(job, model, tokenizer, rows)
-        warnings = self.preflight(job, tokenizer, circumstance, rows)
+        ids = {row["id"] for row in rows}
+        kept = [each for each in problems if each.id in ids]
+        warnings = self.preflight(job, tokenizer, circumstance, kept)
         functions = functions_of(rewards, Rollouts(circumstance))
         trainer = self.trainer_of(job, model, tokenizer, rows, functions)
         warnings += self.probed(job, trainer, tokenizer, functions, rows)
-        evaluation = self.watched(job, trainer, tokenizer)
+        evaluation = self.watched(job, trainer, tokenizer, self.max_completion_length)
         account = Account(list(rewards), job.warn, warnings, evaluation)
         trainer.add_callback(account.listener())
         longest = f"completions of up to {self.max_completion_length:,} tokens"
@@ -268,11 +262,9 @@ class Grpo(Stage, Training):
         job: Job,
         tokenizer: "PreTrainedTokenizerBase",
         circumstance: Circumstance,
-        rows: list[dict[str, Any]],
+        problems: list[Problem],
     ) -> list[dict[str, str]]:
         """Warnings of what can be seen without a completion."""
-        ids = {row["id"] for row in rows}
-        problems = [each for each in job.problems() if each.id in ids]
         verifiers = {
             domain: verifier
             for domain, verifier in job.verifiers.items()
@@ -309,76 +301,45 @@ class Grpo(Stage, Training):
             write_text(file, json.dumps(warnings))
         return warnings
 
-    def watched(
-        self, job: Job, trainer: "GRPOTrainer", tokenizer: "PreTrainedTokenizerBase"
-    ) -> Evaluation | None:
-        """The evaluations on the way, ready to run."""
-        return watch(
-            self.evaluate,
-            trainer,
-            tokenizer,
-            job.problem_lists("evaluate") if self.evaluate is not None else [],
-            job.verifiers,
-            template=self.template,
-            max_tokens=self.max_completion_length,
-            seed=job.seed,
-            folder=job.out.scratch,
-        )
-
     def learned(self, job: Job, rewards: Mapping[str, Reward], domains: set[str]) -> dict[str, Any]:
         """{learned: true, judges: {domain or reward: kind}} where a model's opinion pays, else {}."""
         found = learned_by(job.verifiers, self.judged(domains)).get("judges", {})
         found |= {name: reward.kind for name, reward in rewards.items() if reward.learned}
         return {"learned": True, "judges": found} if found else {}
 
-    def require_device(self) -> None:
-        """Raises MissingError for vLLM where TRL cannot hand it new weights."""
-        if self.trainer.get("use_vllm") and not takes_weights():
-            raise MissingError(
-                f"{self.name}: trainer.use_vllm needs a GPU; leave it out to sample without vLLM"
-            )
+    def screenings(self, job: Job) -> list[Artifact]:
+        """The screening of these problems; its advice is told.
 
-    def rows(self, job: Job, model: Model, tokenizer: "PreTrainedTokenizerBase") -> list[dict[str, Any]]:
-        """The problems to train on as dataset rows, sorted by id; what was dropped is counted."""
+        Raises StageError where it advises against the training, if it was asked to.
+        """
+        found = job.artifacts("screened")
+        for line in objections(found):
+            if self.require_go:
+                raise StageError(f"{self.name}: {line}")
+            job.warn(line)
+        return found
+
+    def rows(
+        self, job: Job, problems: list[Problem], model: Model, tokenizer: "PreTrainedTokenizerBase"
+    ) -> list[dict[str, Any]]:
+        """The problems to train on as dataset rows, in their order; what was dropped is counted."""
         from transformers import AutoConfig
 
-        problems = job.problems()
-        rates = self.pass_rates(job)
-        rejected = Counter(reason for each in problems if (reason := self.outside(rates.get(each.id))))
+        band = Band.of(self.band, self.screenings(job))
+        reasons = [band.rejects(each) for each in problems]
         inside = [
-            dataset_row(each, rates.get(each.id))
-            for each in problems
-            if self.outside(rates.get(each.id)) is None
+            dataset_row(each, band.rates.get(each.id))
+            for each, reason in zip(problems, reasons, strict=True)
+            if reason is None
         ]
         context = context_of(AutoConfig.from_pretrained(model.path, revision=model.revision))
         rows = fitting(inside, tokenizer, context, self.max_completion_length)
+        rejected = Counter(reason for reason in reasons if reason is not None)
         rejected["too_long"] = len(inside) - len(rows)
         job.out.rows_in, job.out.rows_kept = len(problems), len(rows)
         job.out.counts = {"rejected": dict(+rejected)} if +rejected else {}
         require_prompts(len(rows), rejected["too_long"], self.prompts_per_step, self.name)
         return rows
-
-    def pass_rates(self, job: Job) -> dict[str, float | None]:
-        """Problem id -> pass rate in the screening; empty without one.
-
-        Raises StageError for a screening that advises against the training, if it was asked to.
-        """
-        screenings = job.artifacts("screened")
-        for screening in screenings:
-            if not screening.manifest.summary["go"]:
-                advice = f"screening {screening.stage} advises against this training: " + "; ".join(
-                    screening.manifest.summary["reasons"]
-                )
-                if self.require_go:
-                    raise StageError(f"{self.name}: {advice}")
-                job.warn(advice)
-        return {row["id"]: row["pass_rate"] for screening in screenings for row in screening.rows("problems")}
-
-    def outside(self, rate: float | None) -> str | None:
-        """Why a problem with this pass rate is left out, None where it is not."""
-        if self.band is None or rate is None or self.band[0] <= rate <= self.band[1]:
-            return None
-        return "below_band" if rate < self.band[0] else "above_band"
 
     def config(self, model: Model, job: Job) -> "GRPOConfig":
         """TRL's config; saves are aligned with the generations, else a resumed run would differ."""
@@ -413,10 +374,3 @@ class Grpo(Stage, Training):
         window = window_of(config)
         config.save_steps = math.ceil(self.save_steps / window) * window
         return config
-
-
-def takes_weights() -> bool:
-    """Whether TRL can hand new weights to vLLM here: its wheels for CPUs hide them where TRL does not look."""
-    import torch
-
-    return bool(torch.cuda.is_available())

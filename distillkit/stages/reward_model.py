@@ -18,13 +18,13 @@ from distillkit.engines.base import context_of, load_tokenizer
 from distillkit.errors import StageError
 from distillkit.interval import interval
 from distillkit.spec import EXECUTION, seed_of
-from distillkit.stages.base import PAIRS, WEIGHTS, Job, Stage, Wire
+from distillkit.stages.base import PAIRS, WEIGHTS, Job, Wire
+from distillkit.stages.trainer import TrainerStage
 from distillkit.trace import Pair, pair_of
 from distillkit.training.adapter import settle
 from distillkit.training.chat import jinja_of
-from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
 from distillkit.training.comparison import Compared, Comparisons, On, dataset_of, keep_text, leads_of
-from distillkit.training.config import ConfigName, Training
+from distillkit.training.passthrough import ConfigName
 from distillkit.training.preflight import check_positions, require_template
 from distillkit.training.rehearsal import memory_errors
 from distillkit.training.room import warn_of_memory
@@ -45,15 +45,12 @@ CURVES = {
 """TRL's metric -> its name in curves.json."""
 
 
-class RewardModelStage(Stage, Training):
+class RewardModelStage(TrainerStage):
     """Pairs and a model in; weights with one output out, which rates a whole conversation.
 
     Summary: `on`, and `heldout`: the share of held-out pairs that it orders right, and that the longer answer would.
     """
 
-    MAKES: ClassVar[str] = WEIGHTS
-    DRAWS: ClassVar[bool] = True
-    CHILD: ClassVar[bool] = True
     RATES: ClassVar[bool] = True
     CONFIG: ClassVar[ConfigName] = "RewardConfig"
     RENAMED: ClassVar[dict[str, str]] = {"num_train_epochs": "epochs"}
@@ -82,9 +79,6 @@ class RewardModelStage(Stage, Training):
         self.check_training(self.name)
         self.rows_per_pass(self.batch, 2 * self.max_length)
 
-    def foreign(self) -> list[str]:
-        return self.foreign_trainer()
-
     def limited(self, rows: int) -> Self:
         smaller = {"batch": self.fewer(self.batch, rows), "epochs": min(self.epochs, 1.0)}
         return self.model_copy(update={**smaller, "per_device_train_batch_size": None})
@@ -98,8 +92,7 @@ class RewardModelStage(Stage, Training):
         require_template(tokenizer, model.name)
         comparisons = self.comparisons(job, tokenizer)
         learnt, heldout = comparisons.parted(self.heldout, job.seed)
-        contents = {slot: [each.content for each in ends] for slot, ends in job.inputs.items()}
-        own_checkpoints(job.out.scratch, checkpoint_key(self, job.seed, contents), job.warn)
+        self.claim_checkpoints(job)
         trainer = self.trainer_of(model, tokenizer, learnt, job)
         longest = max(len(ids) for each in learnt for ids in (each.chosen, each.rejected))
         check_positions(longest, context_of(trainer.model.config), self.name)

@@ -3,7 +3,7 @@
 Source: DeepSeek-R1, arXiv:2501.12948v2, section 2.4 (distillation: SFT only, 2 to 3 epochs).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -14,14 +14,14 @@ from distillkit.artifact import Model
 from distillkit.engines.base import context_of, load_tokenizer
 from distillkit.errors import RecipeError
 from distillkit.spec import EXECUTION, seed_of
-from distillkit.stages.base import PROBLEMS, SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
-from distillkit.trace import Trace, problem_of, trace_of
+from distillkit.stages.base import SELECTION, TRACES, Job, Wire
+from distillkit.stages.trainer import WatchedStage
+from distillkit.trace import Trace, trace_of
 from distillkit.training.chat import jinja_of
-from distillkit.training.checkpoints import checkpoint_key, own_checkpoints
-from distillkit.training.config import ConfigName, Training
 from distillkit.training.diagnosis import on_the_way, warnings_of
 from distillkit.training.examples import Examples
 from distillkit.training.labels import check_labels, check_reasoning
+from distillkit.training.passthrough import ConfigName
 from distillkit.training.preflight import (
     check_end,
     check_positions,
@@ -36,7 +36,7 @@ from distillkit.training.rehearsal import memory_errors, rehearse
 from distillkit.training.room import warn_of_memory
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
 from distillkit.training.serving import finisher, serving
-from distillkit.training.watch import Evaluation, Watch, watch, write_evaluation
+from distillkit.training.watch import Evaluation, write_evaluation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,20 +52,15 @@ CURVES = {
 """TRL's metric -> its name in curves.json."""
 
 
-class Sft(Stage, Training):
+class Sft(WatchedStage):
     """Train a model on traces: the loss is on completions only, and a longer row is dropped, never cut."""
 
-    MAKES: ClassVar[str] = WEIGHTS
-    DRAWS: ClassVar[bool] = True
-    CHILD: ClassVar[bool] = True
     CONFIG: ClassVar[ConfigName] = "SFTConfig"
     RENAMED: ClassVar[dict[str, str]] = {"num_train_epochs": "epochs"}
 
     kind: Literal["sft"] = "sft"
     input: Annotated[str | None, Wire((SELECTION, TRACES)), EXECUTION] = None
     """Traces or a selection of them; left out, the nearest earlier one."""
-    model: Annotated[str, Wire((WEIGHTS,), external=True), EXECUTION]
-    """Weights to start from: a stage, org/name[@rev] on the Hub, ./folder, or toy:base."""
     max_length: int = Field(ge=8)
     """Tokens of prompt and completion together; longer rows are dropped and counted."""
     epochs: float = Field(2.0, gt=0)
@@ -73,18 +68,8 @@ class Sft(Stage, Training):
     """Rows of one optimizer step."""
     packing: bool = False
     """Fill rows of max_length with several examples, which do not see each other."""
-    evaluate: Annotated[Watch | None, Wire((PROBLEMS,), default="none", heldout=True, named=True)] = None
-    """Measure on the way: {problems: heldout, every: 50, n: 4, limit: 64}."""
     heldout: Annotated[str | None, Wire((SELECTION, TRACES), default="none"), EXECUTION] = None
     """Traces that are not trained on, whose loss is measured with `evaluate`."""
-
-    @property
-    def judges(self) -> bool:
-        return self.evaluate is not None
-
-    def judged(self, domains: Collection[str]) -> set[str]:
-        """None: what is measured on the way decides no weight, and a domain without verifier has no score."""
-        return set()
 
     def check(self, recipe_folder: Path) -> None:
         self.check_training(self.name)
@@ -93,9 +78,6 @@ class Sft(Stage, Training):
             raise RecipeError(
                 f"stages.{self.name}.heldout: is measured by evaluate:, which is not there; add it"
             )
-
-    def foreign(self) -> list[str]:
-        return self.foreign_trainer()
 
     def limited(self, rows: int) -> Self:
         smaller = {"batch": self.fewer(self.batch, rows), "epochs": min(self.epochs, 1.0)}
@@ -107,13 +89,12 @@ class Sft(Stage, Training):
         tokenizer = load_tokenizer(model)
         template = tokenizer.chat_template = jinja_of(self.template, tokenizer)
         examples = self.examples(job, model, tokenizer)
-        contents = {slot: [each.content for each in ends] for slot, ends in job.inputs.items()}
-        own_checkpoints(job.out.scratch, checkpoint_key(self, job.seed, contents), job.warn)
+        self.claim_checkpoints(job)
         trainer = self.trainer_of(model, tokenizer, examples, job)
         check_positions(examples.longest, context_of(trainer.model.config), self.name)
         check_labels(trainer, tokenizer, examples, self.name)
         rehearse(trainer, self.name)
-        evaluation = self.watch(trainer, tokenizer, job)
+        evaluation = self.watched_loss(trainer, tokenizer, job)
         with memory_errors(self.name, f"rows of up to {examples.longest:,} tokens"):
             logs = train(trainer, self.name, job.progress)
         save_weights(trainer, job.out, finisher(trainer, tokenizer, template, self.lora))
@@ -182,21 +163,11 @@ class Sft(Stage, Training):
             **self.adaptation(),
         )
 
-    def watch(
+    def watched_loss(
         self, trainer: "SFTTrainer", tokenizer: "PreTrainedTokenizerBase", job: Job
     ) -> Evaluation | None:
-        """What measures on the way; None where nothing is asked for."""
-        found = watch(
-            self.evaluate,
-            trainer,
-            tokenizer,
-            [[problem_of(row) for row in each.rows()] for each in job.artifacts("evaluate")],
-            job.verifiers,
-            template=self.template,
-            max_tokens=self.max_length,
-            seed=job.seed,
-            folder=job.out.scratch,
-        )
+        """What measures on the way, the loss of held-out traces too; None where nothing is asked for."""
+        found = self.watched(job, trainer, tokenizer, self.max_length)
         if found is not None and self.heldout is not None:
             kept = Examples.of(traces_of(job, "heldout"), tokenizer, self.max_length).kept
             rows = [each.ids.tolist() for each in kept[: found.watch.limit]]

@@ -1,94 +1,25 @@
 """From a recipe to TRL's config objects: our fields under TRL's names, and a `trainer:` block passed through.
 
-TRL's classes take seconds to import, so the block is checked against a generated list of their fields
-(scripts/make_trl_fields.py); the real objects are built in the training process only.
+TRL's classes take seconds to import: the real objects are built in the training process only.
 """
 
-import difflib
-import json
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from distillkit.artifact import Model
 from distillkit.errors import MissingError, RecipeError
 from distillkit.memory import Load
-from distillkit.spec import EXECUTION, file_digest
+from distillkit.spec import EXECUTION, Aside, file_digest
 from distillkit.template import AnyTemplate, TemplateFile
 from distillkit.training.adapter import Lora, Quantization, Rope, quantized, require_packages
 from distillkit.training.parallel import Parallel
-
-FIELDS_FILE = Path(__file__).parent / "trl_fields.json"
-
-ConfigName = Literal["SFTConfig", "GRPOConfig", "RewardConfig", "DistillationConfig"]
+from distillkit.training.passthrough import ASIDE, TRACKERS, ConfigName, nearest, objection
 
 TOKENS_PER_PASS = 16_384
 """Padded tokens of a forward pass where the recipe does not set per_device_train_batch_size."""
-
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "bool": bool,
-    "int": int,
-    "float": (int, float),
-    "str": str,
-    "list": list,
-    "dict": dict,
-    "null": NoneType,
-}
-
-_HUB = "publishing is a stage of its own (kind: publish)"
-_EVALUATE = "held-out problems are for the stages evaluate and screen"
-_RESUME = "distillkit saves and resumes by itself; save_steps says how often"
-_FEED = "distillkit feeds the trainer tokens, completions only"
-
-OWNED = {
-    "output_dir": "distillkit keeps checkpoints in the store",
-    "seed": "it comes from the recipe's seed",
-    "data_seed": "it comes from the recipe's seed",
-    "gradient_accumulation_steps": "it follows from the batch and per_device_train_batch_size",
-    "auto_find_batch_size": "the result must not depend on the memory of a machine",
-    "logging_steps": "every step is kept, for the report",
-    "logging_strategy": "every step is kept, for the report",
-    "logging_first_step": "every step is kept, for the report",
-    "logging_nan_inf_filter": "a loss that is not a number stops the training",
-    "disable_tqdm": "distillkit shows the progress",
-    "use_cpu": "distillkit uses a GPU where there is one",
-    "shuffle_dataset": "the order comes from the recipe's seed",
-    "local_rank": "the launcher sets it",
-    "deepspeed": "write parallel: zero2 or zero3 beside trainer:",
-    "reward_weights": "write the weights in rewards:",
-    "log_completions": "distillkit keeps a sample of completions for the report",
-    "num_completions_to_print": "distillkit keeps a sample of completions for the report",
-    "hub_token": "secrets come from the environment only",
-    **dict.fromkeys(("do_train", "do_eval", "do_predict"), "a stage trains, and nothing else"),
-    **dict.fromkeys(("save_strategy", "save_total_limit", "save_only_model", "save_on_each_node"), _RESUME),
-    **dict.fromkeys(("resume_from_checkpoint", "enable_jit_checkpoint", "ignore_data_skip"), _RESUME),
-    **dict.fromkeys(("eval_strategy", "eval_steps", "eval_on_start", "eval_delay"), _EVALUATE),
-    **dict.fromkeys(("eval_packing", "num_generations_eval", "load_best_model_at_end"), _EVALUATE),
-    **dict.fromkeys(("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo"), _HUB),
-    **dict.fromkeys(("hub_always_push", "hub_revision", "log_completions_hub_repo"), _HUB),
-    **dict.fromkeys(("dataset_text_field", "dataset_kwargs", "dataset_num_proc", "truncation_mode"), _FEED),
-    **dict.fromkeys(("completion_only_loss", "assistant_only_loss", "remove_unused_columns"), _FEED),
-    "chat_template_path": "write template: beside trainer:",
-    **dict.fromkeys(
-        ("teacher_model_name_or_path", "teacher_model_revision"), "write teacher: beside trainer:"
-    ),
-}
-"""Fields of TRL's that a `trainer:` block may not set, and why."""
-
-
-TRACKERS = {
-    **{
-        name: name for name in ("trackio", "wandb", "tensorboard", "mlflow", "comet_ml", "swanlab", "clearml")
-    },
-    **{name: name for name in ("neptune", "codecarbon", "dagshub", "dvclive", "kubeflow")},
-    "azure_ml": "azureml",
-    "flyte": "flytekit",
-}
-"""What `report_to` may name -> the package that it needs."""
 
 
 class Training(Parallel):
@@ -114,8 +45,8 @@ class Training(Parallel):
     """Compute activations again in the backward pass: a third slower, and far less memory; left out: on a GPU."""
     save_steps: Annotated[int, EXECUTION] = Field(100, ge=1)
     """Steps between two checkpoints; a kill loses the steps since the last one, and changes nothing else."""
-    trainer: dict[str, Any] = {}
-    """Any other field of TRL's config, as it is."""
+    trainer: Annotated[dict[str, Any], Aside(ASIDE)] = {}
+    """Any other field of TRL's config, as it is; one that only says where numbers are told repeats no work."""
 
     def check_training(self, stage: str) -> None:
         """Raises RecipeError for a key of `trainer:` that TRL lacks or that is ours, and for a wrong type;
@@ -124,14 +55,15 @@ class Training(Parallel):
             file_digest(Path(self.template.file))
         self._check_adaptation(stage)
         self.check_parallel(stage)
+        own = {name: name for name in type(self).model_fields} | self.RENAMED
         for key, value in self.trainer.items():
-            reason = self._objection(key, value)
+            reason = objection(self.CONFIG, key, value, own)
             if reason is not None:
                 raise RecipeError(f"stages.{stage}.trainer.{key}: {reason}")
         for name in self.trackers():
             if name not in TRACKERS:
                 raise RecipeError(
-                    f"stages.{stage}.trainer.report_to: {name!r} is no tracker{_nearest(name, list(TRACKERS))}"
+                    f"stages.{stage}.trainer.report_to: {name!r} is no tracker{nearest(name, TRACKERS)}"
                 )
 
     def _check_adaptation(self, stage: str) -> None:
@@ -153,6 +85,8 @@ class Training(Parallel):
         """Raises MissingError for a GPU or a package that the training needs and this machine lacks."""
         import torch
 
+        if self.trainer.get("use_vllm") and not takes_weights():
+            raise MissingError(f"{stage}: trainer.use_vllm needs a GPU; leave it out to sample without vLLM")
         if self.quantization is not None and not torch.cuda.is_available():
             raise MissingError(
                 f"{stage}: quantization: {self.quantization} needs a GPU; leave it out to train with lora alone"
@@ -202,18 +136,6 @@ class Training(Parallel):
         from transformers import AutoConfig
 
         return self.rope.overrides(AutoConfig.from_pretrained(model.path, revision=model.revision), stage)
-
-    def _objection(self, key: str, value: Any) -> str | None:
-        if key in OWNED:
-            return f"may not be set: {OWNED[key]}"
-        own = self.RENAMED.get(key, key)
-        if own in type(self).model_fields:
-            return f"is a field of the stage; write {own}: beside trainer:"
-        fields = trl_fields(self.CONFIG)
-        if key not in fields:
-            known = [name for name in fields if name not in OWNED]
-            return f"unknown key; TRL's {self.CONFIG} has no such field{_nearest(key, known)}"
-        return misfit(value, fields[key])
 
     def foreign_trainer(self) -> list[str]:
         """What in the `trainer:` block would run code that is not ours, one phrase each."""
@@ -303,36 +225,8 @@ class Training(Parallel):
         }
 
 
-@cache
-def trl_fields(config: ConfigName) -> dict[str, dict[str, list[str]]]:
-    """Fields of one of TRL's config classes: name -> {"types": [...], "choices": [...]}."""
-    fields: dict[str, dict[str, list[str]]] = json.loads(FIELDS_FILE.read_text("utf-8"))[config]
-    return fields
+def takes_weights() -> bool:
+    """Whether TRL can hand new weights to vLLM here: its wheels for CPUs hide them where TRL does not look."""
+    import torch
 
-
-def misfit(value: Any, entry: dict[str, list[str]]) -> str | None:
-    """Why a value does not fit a field of TRL's, None where it does."""
-    types = entry["types"]
-    fits = (
-        "bool" in types if isinstance(value, bool) else any(isinstance(value, _TYPES[name]) for name in types)
-    )
-    if not fits and isinstance(value, str) and "float" in types and _is_number(value):
-        return f"{value!r} is text to YAML; write a number with a point, such as 1.0e-5"
-    if not fits:
-        return f"{value!r} does not fit; it takes {' or '.join(types)}"
-    if isinstance(value, str) and value not in entry.get("choices", [value]):
-        return f"{value!r} is none of its values{_nearest(value, entry['choices'])}"
-    return None
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return bool(torch.cuda.is_available())

@@ -219,7 +219,7 @@ def test_what_cannot_work_is_refused_before() -> None:
     with pytest.raises(RecipeError, match="no multiple of it"):
         student(per_device_train_batch_size=3).check(Path())
     with pytest.raises(MissingError, match="needs a GPU"):
-        student(trainer={"use_vllm": True}).require_device()
+        student(trainer={"use_vllm": True}).require_machine("student")
     assert student(trainer={"teacher_model_init_kwargs": {"trust_remote_code": True}}).foreign()
     assert student().limited(8).batch == 8
     assert identity(student()) == identity(student(input="p", save_steps=9)) != identity(student(beta=0.5))

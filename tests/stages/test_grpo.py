@@ -425,7 +425,7 @@ def rows(
 
     warnings: list[str] = []
     job = Job(store, Writer(folder), ends, warn=warnings.append)
-    found = stage.rows(job, job.models()[0], AutoTokenizer.from_pretrained(BASE))
+    found = stage.rows(job, job.problems(), job.models()[0], AutoTokenizer.from_pretrained(BASE))
     return [row["id"] for row in found], job, warnings
 
 

@@ -29,6 +29,7 @@ if __name__ == "__main__":
     from distillkit.artifact import Manifest, weights_content
     from distillkit.spec import digest
     from distillkit.stages import grpo
+    from distillkit.training import config
     from distillkit.stages.base import Input, Job, write_shards
     from distillkit.store import Store
     from distillkit.toy import BASE
@@ -36,7 +37,7 @@ if __name__ == "__main__":
     from distillkit.trace import problem_schema, to_row
     from distillkit.verifiers import Exact
 
-    grpo.takes_weights = lambda: True
+    config.takes_weights = lambda: True
     root = Path(sys.argv[1])
     store = Store(root / "store")
 

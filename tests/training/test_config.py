@@ -13,7 +13,8 @@ from distillkit.stages.grpo import Grpo, window_of
 from distillkit.stages.reward_model import RewardModelStage
 from distillkit.stages.sft import Sft
 from distillkit.training.adapter import require_packages
-from distillkit.training.config import FIELDS_FILE, OWNED, ConfigName, Training, trl_fields
+from distillkit.training.config import Training
+from distillkit.training.passthrough import ASIDE, FIELDS_FILE, OWNED, ConfigName, trl_fields
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_trl_fields.py"
 
@@ -50,6 +51,7 @@ def test_the_list_is_that_of_the_installed_trl() -> None:
 def test_every_field_of_ours_and_every_refused_one_is_trls() -> None:
     known = {field for name in get_args(ConfigName) for field in trl_fields(name)}
     assert set(OWNED) <= known
+    assert known >= ASIDE
     for kind in (Sft, Grpo, Distill, RewardModelStage):
         assert set(kind.RENAMED) <= set(trl_fields(kind.CONFIG))
         assert set(kind.RENAMED.values()) <= set(kind.model_fields)
@@ -141,6 +143,8 @@ def test_what_does_not_decide_the_result_is_no_identity() -> None:
     same = sft(name="other", model="./x", input="y", save_steps=7, gradient_checkpointing=True)
     assert identity(same) == identity(sft())
     assert identity(sft(trainer={"optim": "sgd"})) != identity(sft())
+    told = {"report_to": ["trackio"], "run_name": "second try", "optim": "sgd"}
+    assert identity(sft(trainer=told)) == identity(sft(trainer={"optim": "sgd"}))
     assert identity(grpo(screened="a")) == identity(grpo(screened="b"))
 
 
