@@ -208,6 +208,10 @@ def shard_of(row_id: str, shards: int) -> int:
     return int.from_bytes(hashlib.blake2b(problem, digest_size=8).digest(), "big") % shards
 
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a training's artifact with weights of earlier steps, each under its number."""
+
+
 def weights_content(folder: Path) -> str:
     """Content of a model folder: safetensors and tokenizer by bytes, configs as canonical JSON.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillkit.artifact import (
+    CHECKPOINTS,
     MANIFEST,
     Artifact,
     Counts,
@@ -207,7 +208,8 @@ class Store:
         )
         sums = {name: add_contents([shard.content for shard in shards]) for name, shards in tables.items()}
         weights = writer.path / "model"
-        named = {k: v for k, v in files.items() if not k.startswith("model/")}
+        earlier = {each.name: each for each in (writer.path / CHECKPOINTS).glob("*")}
+        named = {k: v for k, v in files.items() if not k.startswith(("model/", f"{CHECKPOINTS}/"))}
         content = digest(
             {
                 "tables": sums,
@@ -215,6 +217,11 @@ class Store:
                 "weights": weights_content(weights) if weights.exists() else None,
                 "summary": writer.summary,
                 "salt": writer.salt,
+                **(
+                    {CHECKPOINTS: {s: weights_content(each) for s, each in earlier.items()}}
+                    if earlier
+                    else {}
+                ),
             }
         )
         manifest = replace(

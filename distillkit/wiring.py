@@ -47,6 +47,9 @@ def resolve(recipe: Recipe) -> list[Step]:
         }
         step = Step(stage, wires)
         _check_fields(recipe, step, steps)
+        stage.fit(
+            {slot: [each.stage for each in steps if each.name in names] for slot, names in wires.items()}
+        )
         steps.append(step)
     return steps
 

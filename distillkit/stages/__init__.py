@@ -6,6 +6,7 @@ from pydantic import Field
 
 from distillkit.stages.base import Stage
 from distillkit.stages.budget_curve import BudgetCurve
+from distillkit.stages.checkpoint import Checkpoint
 from distillkit.stages.decontaminate import Decontaminate
 from distillkit.stages.dedup import Dedup
 from distillkit.stages.distill import Distill
@@ -41,6 +42,7 @@ AnyStage = Annotated[
     | Mix
     | Sft
     | Grpo
+    | Checkpoint
     | Preferences
     | RewardModelStage
     | Distill

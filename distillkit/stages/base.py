@@ -166,6 +166,12 @@ class Stage(Strict):
         Raises RecipeError or MissingError.
         """
 
+    def fit(self, inputs: "Mapping[str, Sequence[Stage]]") -> None:
+        """Refuse, statically, stages that it cannot read though their type fits; inputs: wire -> what it comes from.
+
+        Raises RecipeError.
+        """
+
     def fields(self) -> list[str]:
         """Label fields that it adds, dotted; `x.*` stands for anything below x."""
         return []

@@ -127,7 +127,7 @@ class Distill(WatchedStage):
         evaluation = self.watched(job, trainer, tokenizer, self.max_completion_length)
         longest = f"completions of up to {self.max_completion_length:,} tokens"
         with memory_errors(self.name, longest), sampling_errors(self.name, trainer):
-            logs = train(trainer, self.name, job.progress)
+            logs = train(trainer, self.name, job.progress, keep_steps=self.keep_steps)
         save_weights(trainer, job.out, finisher(trainer, tokenizer, template, self.lora))
         write_curves(logs, CURVES, job.out)
         write_completions(job.out.scratch / "completions", [], job.out)

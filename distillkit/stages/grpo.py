@@ -204,7 +204,9 @@ class Grpo(WatchedStage):
         trainer.add_callback(account.listener())
         longest = f"completions of up to {self.max_completion_length:,} tokens"
         with memory_errors(self.name, longest), sampling_errors(self.name, trainer):
-            logs = train(trainer, self.name, job.progress, window_of(trainer.args))
+            logs = train(
+                trainer, self.name, job.progress, window_of(trainer.args), keep_steps=self.keep_steps
+            )
         save_weights(trainer, job.out, finisher(trainer, tokenizer, tokenizer.chat_template, self.lora))
         learned = self.learned(job, rewards, {row["domain"] for row in rows})
         job.out.summary = account.write(logs, job.out) | learned

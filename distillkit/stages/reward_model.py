@@ -97,7 +97,7 @@ class RewardModelStage(TrainerStage):
         longest = max(len(ids) for each in learnt for ids in (each.chosen, each.rejected))
         check_positions(longest, context_of(trainer.model.config), self.name)
         with memory_errors(self.name, f"pairs of up to {longest:,} tokens each"):
-            logs = train(trainer, self.name, job.progress)
+            logs = train(trainer, self.name, job.progress, keep_steps=self.keep_steps)
         leads = leads_of(trainer.model, tokenizer, heldout)
         save_weights(trainer, job.out, partial(settle, trainer=trainer, lora=self.lora))
         write_curves(logs, CURVES, job.out)

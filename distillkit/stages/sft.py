@@ -96,7 +96,7 @@ class Sft(WatchedStage):
         rehearse(trainer, self.name)
         evaluation = self.watched_loss(trainer, tokenizer, job)
         with memory_errors(self.name, f"rows of up to {examples.longest:,} tokens"):
-            logs = train(trainer, self.name, job.progress)
+            logs = train(trainer, self.name, job.progress, keep_steps=self.keep_steps)
         save_weights(trainer, job.out, finisher(trainer, tokenizer, template, self.lora))
         write_curves(logs, CURVES, job.out)
         warnings = warn_of_length(examples, self.max_length)

@@ -13,6 +13,8 @@ from distillkit.spec import Strict, digest, identity
 from distillkit.training.parallel import rank
 
 OWNER = "training.txt"
+KEPT = "kept"
+"""Folder of the weights that are to stay, by their steps."""
 
 
 def own_checkpoints(folder: Path, key: str, warn: Callable[[str], None]) -> None:
@@ -32,6 +34,8 @@ def own_checkpoints(folder: Path, key: str, warn: Callable[[str], None]) -> None
             else f"{len(found)} checkpoints of another recipe were"
         )
         warn(f"{what} put aside in {folder} (foreign-checkpoint-...); this training begins anew")
+    if not list(folder.glob("checkpoint-*")):
+        shutil.rmtree(folder / KEPT, ignore_errors=True)
     write_text(owner, key)
 
 

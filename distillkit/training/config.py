@@ -45,6 +45,8 @@ class Training(Parallel):
     """Compute activations again in the backward pass: a third slower, and far less memory; left out: on a GPU."""
     save_steps: Annotated[int, EXECUTION] = Field(100, ge=1)
     """Steps between two checkpoints; a kill loses the steps since the last one, and changes nothing else."""
+    keep_steps: int | None = Field(None, ge=1)
+    """Steps between two sets of weights that stay beside the last ones; a checkpoint stage takes them out."""
     trainer: Annotated[dict[str, Any], Aside(ASIDE)] = {}
     """Any other field of TRL's config, as it is; one that only says where numbers are told repeats no work."""
 

@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillkit.artifact import Model
+from distillkit.artifact import CHECKPOINTS, Model
 from distillkit.engines.base import require_model, unreadable
 from distillkit.errors import RecipeError
 from distillkit.events import Progress
 from distillkit.store import Writer
 from distillkit.training.callbacks import last_checkpoint, stop_requests, watcher
+from distillkit.training.checkpoints import KEPT
 from distillkit.training.parallel import Agreed, allow_numbered_cpu, gather, part, together
 from distillkit.training.preflight import require_disk
 
 if TYPE_CHECKING:
-    from transformers import Trainer
+    from transformers import Trainer, TrainerCallback, TrainerState
 
 Logs = list[dict[str, Any]]
 """One row of metrics per step, as the trainer logged them."""
@@ -53,9 +54,13 @@ def load_trainer(make: Callable[..., Any], config: Any, model: Model, stage: str
         raise unreadable(model, error) from None
 
 
-def train(trainer: "Trainer", name: str, progress: Progress, window: int = 1) -> Logs:
+def train(
+    trainer: "Trainer", name: str, progress: Progress, window: int = 1, keep_steps: int | None = None
+) -> Logs:
     """Train to the end, or on from the last whole checkpoint; returns the rows of every step.
 
+    window: steps that one generation of completions serves; keep_steps: steps between two sets of weights that
+    `save_weights` writes beside the last ones.
     A signal to stop ends the training behind a checkpoint; then KeyboardInterrupt goes upwards.
     """
     folder = Path(str(trainer.args.output_dir))
@@ -65,6 +70,8 @@ def train(trainer: "Trainer", name: str, progress: Progress, window: int = 1) ->
             trainer.add_callback(together())
             allow_numbered_cpu()
         trainer.add_callback(watcher(name, progress, stop, window))
+        if keep_steps is not None:
+            trainer.add_callback(keeper(trainer, keep_steps))
         with trainer.args.main_process_first():  # it removes checkpoints that were cut short
             checkpoint = last_checkpoint(folder)
         if checkpoint is None:
@@ -85,18 +92,38 @@ def end_trackers(names: Sequence[str]) -> None:
         wandb.finish()
 
 
-def save_weights(trainer: "Trainer", out: Writer, finish: Callable[[Path], None] | None = None) -> None:
-    """Write `model/` of the artifact: safetensors, configs, tokenizer with its template; nothing pickled.
+def keeper(trainer: "Trainer", steps: int) -> "TrainerCallback":
+    """Saves the weights of every so many steps; before a checkpoint of that step, so that no resumption skips one."""
+    from transformers import TrainerCallback
 
-    finish: what to do with the folder before it goes to its place (training.serving.finisher).
+    class Keeper(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: "TrainerState", control: Any, **_: Any) -> None:
+            if state.global_step % steps == 0 and state.global_step < state.max_steps:
+                _save_all(trainer, Path(str(args.output_dir)) / KEPT / str(state.global_step))
+
+    return Keeper()
+
+
+def save_weights(trainer: "Trainer", out: Writer, finish: Callable[[Path], None] | None = None) -> None:
+    """Write `model/` of the artifact, and `checkpoints/STEP/` for every step that was kept on the way: safetensors,
+    configs, tokenizer with its template; nothing pickled.
+
+    finish: what to do with such a folder before it goes to its place (training.serving.finisher).
     Raises Parted in every process beside the first, whose stage ends here.
     """
     folder = out.scratch / "model"
-    if trainer.is_world_process_zero():
-        shutil.rmtree(folder, ignore_errors=True)
-    trainer.model.config.use_cache = True  # the trainer turned it off; whoever samples wants it
     _save_all(trainer, folder)
     part(trainer.accelerator)
+    _put(folder, out.path / "model", finish)
+    for kept in sorted((out.scratch / KEPT).glob("*")):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(kept, folder)  # a kill must not leave it half finished: it is not made again
+        _put(folder, out.path / CHECKPOINTS / kept.name, finish)
+        shutil.rmtree(kept)
+
+
+def _put(folder: Path, place: Path, finish: Callable[[Path], None] | None) -> None:
+    """Finish a saved folder and bring it to its place."""
     if finish is not None:
         finish(folder)
     for file in folder.iterdir():
@@ -104,13 +131,23 @@ def save_weights(trainer: "Trainer", out: Writer, finish: Callable[[Path], None]
             file.unlink()
         else:
             file.chmod(0o644)  # safetensors are written for their owner alone
-    final = out.path / "model"
-    shutil.rmtree(final, ignore_errors=True)
-    folder.rename(final)
+    shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(exist_ok=True)
+    folder.rename(place)
 
 
 def _save_all(trainer: "Trainer", folder: Path) -> None:
-    """What every process does to save: with ZeRO-3 each gives its part of the weights."""
+    """What every process does to save the weights as they are."""
+    if trainer.is_world_process_zero():
+        shutil.rmtree(folder, ignore_errors=True)
+    config = trainer.model.config
+    training, config.use_cache = config.use_cache, True  # the trainer turned it off; whoever samples wants it
+    _gather_weights(trainer, folder)
+    config.use_cache = training
+
+
+def _gather_weights(trainer: "Trainer", folder: Path) -> None:
+    """With ZeRO-3 each process gives its part of the weights."""
     from transformers import PreTrainedModel
 
     if not (trainer.is_deepspeed_enabled and isinstance(trainer.model, PreTrainedModel)):

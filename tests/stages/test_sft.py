@@ -225,6 +225,39 @@ def test_a_training_that_ended_unsealed_ends_the_same_again(
         assert out.summary == made[0].manifest.summary
 
 
+def of_step(artifact: Artifact, step: int) -> str:
+    return weights_content(artifact.path / "checkpoints" / str(step))
+
+
+def test_weights_that_are_kept_are_those_of_a_training_that_ended_there(
+    store: Store, traces: Artifact, made: tuple[Artifact, list[Event]]
+) -> None:
+    level = {"trainer": {"lr_scheduler_type": "constant"}}
+    short = run(student(epochs=2, **level), store, traces, "short")
+    killer = once(32, lambda: os.kill(child(), signal.SIGKILL))
+    with pytest.raises(EngineError, match="killed by SIGKILL"):
+        run(student(keep_steps=10, **level), store, traces, "kept", on_event=killer)
+    kept = run(student(keep_steps=10, **level), store, traces, "kept")
+    assert sorted(each.name for each in (kept.path / "checkpoints").iterdir()) == ["10", "20", "30"]
+    assert of_step(kept, 20) == weights_content(short.path / "model")
+    assert len({of_step(kept, 10), of_step(kept, 20), of_step(kept, 30)}) == 3
+    files = {path.name for path in (kept.path / "checkpoints" / "30").iterdir()}
+    assert files == {path.name for path in (kept.path / "model").iterdir()}
+
+
+@pytest.mark.slow
+def test_keeping_weights_changes_none_and_merges_each(
+    store: Store, traces: Artifact, made: tuple[Artifact, list[Event]]
+) -> None:
+    kept = run(student(keep_steps=15), store, traces, "kept-all")
+    assert weights_content(kept.path / "model") == weights_content(made[0].path / "model")
+    assert kept.content != made[0].content
+    adapted = run(student(lora=LORA, keep_steps=15, epochs=2), store, traces, "kept-lora")
+    [folder] = (adapted.path / "checkpoints").iterdir()
+    assert not (folder / "adapter_config.json").exists()
+    assert weights_content(folder) not in (weights_content(BASE), weights_content(adapted.path / "model"))
+
+
 def test_a_loss_that_is_no_number_stops_it_and_leaves_a_good_checkpoint(
     store: Store, traces: Artifact
 ) -> None:
