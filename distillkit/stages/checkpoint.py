@@ -60,4 +60,6 @@ class Checkpoint(Stage):
             )
         for file in sorted(folder.iterdir()):
             link_or_copy(file, job.out.path / "model" / file.name)
-        job.out.summary = {"step": self.step, "serve": training.manifest.summary.get("serve", {})}
+        told = training.manifest.summary
+        job.out.rows_in = job.out.rows_kept = training.manifest.rows_kept
+        job.out.summary = {"steps": self.step or told.get("steps"), "serve": told.get("serve", {})}

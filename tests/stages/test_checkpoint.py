@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import command
 
 from distillkit import toy
-from distillkit.artifact import Artifact, Manifest, weights_content
+from distillkit.artifact import Artifact, Manifest, load_manifest, weights_content
 from distillkit.check import check
 from distillkit.errors import RecipeError, StageError
 from distillkit.recipe import load
@@ -22,18 +23,23 @@ verifiers: {{chain: {{kind: exact}}}}
 stages:
   - {{name: problems, kind: problems, toy: chain, limit: 8}}
   - {{name: heldout, kind: problems, toy: chain, limit: 8, split: heldout}}
-  - {{name: zero, kind: grpo, model: toy:base, input: problems, learning_rate: 1.0e-3, steps: 40, max_completion_length: 48,
-     {keep} rewards: {{accuracy: 1.0}}}}
+  - {{name: zero, kind: grpo, model: toy:base, input: problems, learning_rate: 1.0e-3, steps: {steps}, prompts_per_step: 4,
+     num_generations: 4, max_completion_length: 48, {keep} rewards: {{accuracy: 1.0}}}}
   - {{name: early, kind: checkpoint, model: {model}, step: {step}}}
   - {{name: scores, kind: evaluate, models: [early, zero], problems: heldout, n: 2, max_tokens: 48}}
   - {{name: best, kind: publish, input: [early, zero], scores: scores, repository: best, version: 1.0.0}}
 """
 
 
-def checked(folder: Path, keep: str = "keep_steps: 10,", model: str = "zero", step: str = "20") -> Any:
+def recipe(folder: Path, **fields: str) -> Path:
     file = folder / "kept.yaml"
-    file.write_text(RECIPE.format(keep=keep, model=model, step=step))
-    return check(load(file), folder)
+    usual = {"keep": "keep_steps: 10,", "model": "zero", "step": "20", "steps": "40"}
+    file.write_text(RECIPE.format(**usual | fields))
+    return file
+
+
+def checked(folder: Path, **fields: str) -> Any:
+    return check(load(recipe(folder, **fields)), folder)
 
 
 def test_it_reads_a_training_that_keeps_weights(tmp_path: Path) -> None:
@@ -60,6 +66,21 @@ def test_what_no_training_kept_is_refused_before_anything_runs(
     assert message in str(caught.value)
 
 
+@pytest.mark.slow
+def test_the_best_of_several_steps_is_published(tmp_path: Path) -> None:
+    file, store = recipe(tmp_path, keep="keep_steps: 2,", step="2", steps="4"), tmp_path / "store"
+    done = command("run", file, "--store", store)
+    assert done.returncode == 0, done.stderr
+    [scores, best] = [
+        load_manifest(store / "runs" / "kept" / "1" / "artifacts" / name / "manifest.json")
+        for name in ("scores", "best")
+    ]
+    told = {name: score["pass@1"]["value"] for name, score in scores.summary["scores"].items()}
+    assert best.summary["best"] == max(["early", "zero"], key=lambda name: told[name])
+    card = next((store / "artifacts").glob("publish-*/*/README.md")).read_text("utf-8")
+    assert "zero" in card and "GRPO" in card.upper()
+
+
 @pytest.fixture
 def training(tmp_path: Path) -> tuple[Store, Artifact]:
     """A sealed training that kept the toy base as step 10 and ended with the small one."""
@@ -82,7 +103,7 @@ def test_it_is_a_model_of_its_own(training: tuple[Store, Artifact], tmp_path: Pa
     store, student = training
     early = taken(store, student, 10, tmp_path / "early")
     assert weights_content(early.path / "model") == weights_content(toy.BASE)
-    assert early.summary == {"step": 10, "serve": student.manifest.summary["serve"]}
+    assert early.summary == {"steps": 10, "serve": student.manifest.summary["serve"]}
     last = taken(store, student, None, tmp_path / "last")
     assert weights_content(last.path / "model") == weights_content(student.path / "model")
 
