@@ -1,4 +1,4 @@
-"""Problems and traces as they come in from a source: which are kept, and why the others are not.
+"""Problems, pairs and traces as they come in from a source: which are kept, and why the others are not.
 
 No stage itself; one place counts, so that every row of a source is either kept or has its reason.
 """
@@ -6,36 +6,44 @@ No stage itself; one place counts, so that every row of a source is either kept 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from distillkit.spec import seed_of
-from distillkit.trace import Problem
+from distillkit.trace import Pair, Problem
+
+Taken = TypeVar("Taken", Problem, Pair)
 
 
 @dataclass
-class Intake:
-    """Problems as they come in: those kept by id, and why the others were not."""
+class Intake(Generic[Taken]):
+    """Problems or pairs as they come in: those kept by id, and why the others were not."""
 
+    salt: str = "problems"
+    """Decides, with a seed, which a limit draws."""
     read: int = 0
-    kept: dict[str, Problem] = field(default_factory=dict)
+    kept: dict[str, Taken] = field(default_factory=dict)
     rejected: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     """Reason -> where the first such row stands."""
     _seen: set[str] = field(default_factory=set)
 
-    def take(self, where: str, found: Problem | str) -> None:
+    def take(self, where: str, found: Taken | str) -> None:
         self.read += 1
-        reason = found if isinstance(found, str) else "duplicate" if found.id in self._seen else None
+        reason = found if isinstance(found, str) else self.objection(found)
         if reason is not None:
             self.rejected[reason] += 1
             self.examples.setdefault(reason, where)
-        elif isinstance(found, Problem):
+        elif not isinstance(found, str):
             self._seen.add(found.id)
             self.kept[found.id] = found
 
+    def objection(self, found: Taken) -> str | None:
+        """Why one is not kept though it can be read, None where it is."""
+        return "duplicate" if found.id in self._seen else None
+
     def sample(self, limit: int, seed: int) -> None:
         """Keep `limit` of them: whatever their order, and however often this is called, the same ones."""
-        drawn = sorted(self.kept, key=lambda each: (seed_of("problems", seed, each), each))
+        drawn = sorted(self.kept, key=lambda each: (seed_of(self.salt, seed, each), each))
         self.rejected += Counter(over_limit=len(drawn[limit:]))
         for each in drawn[limit:]:
             del self.kept[each]

@@ -16,8 +16,9 @@ from pydantic import Field, model_validator
 from distillkit.artifact import Row, problem_in
 from distillkit.errors import RecipeError
 from distillkit.reader import View, look_up
-from distillkit.spec import Strict, canonical, seed_of
+from distillkit.spec import Strict, canonical
 from distillkit.stages.columns import messages_of, plain
+from distillkit.stages.intake import Intake
 from distillkit.trace import Message, Pair, trace_of
 
 DIALOGUE = re.compile(r"\s*(?:^|\n\n)(Human|Assistant):")
@@ -230,41 +231,16 @@ def _compared(good: Row, bad: Row, margin: float | None) -> Pair:
 
 
 @dataclass
-class Gathered:
-    """Pairs as they come in: those kept by id, and why the others were not."""
+class Gathered(Intake[Pair]):
+    """Pairs as they come in: at most so many of one prompt."""
 
-    per_prompt: int
-    read: int = 0
-    kept: dict[str, Pair] = field(default_factory=dict)
-    rejected: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-    """Reason -> where the first such row stands."""
+    salt: str = "pairs"
+    per_prompt: int = 1
     _prompts: Counter[str] = field(default_factory=Counter)
 
-    def take(self, where: str, found: Pair | str) -> None:
-        self.read += 1
-        reason = found if isinstance(found, str) else self._objection(found)
-        if reason is not None:
-            self.rejected[reason] += 1
-            self.examples.setdefault(reason, where)
-        elif isinstance(found, Pair):
-            self._prompts[found.problem_id] += 1
-            self.kept[found.id] = found
-
-    def _objection(self, pair: Pair) -> str | None:
-        if pair.id in self.kept:
-            return "duplicate"
-        return "same_prompt" if self._prompts[pair.problem_id] >= self.per_prompt else None
-
-    def sample(self, limit: int, seed: int) -> None:
-        """Keep `limit` of them, drawn by prompt, so that more of them contain the fewer."""
-        drawn = sorted(self.kept, key=lambda each: (seed_of("pairs", seed, each), each))
-        self.rejected += Counter(over_limit=len(drawn[limit:]))
-        for each in drawn[limit:]:
-            del self.kept[each]
-
-    def why(self) -> str:
-        parts = [
-            f"{n:,} {reason} (e.g. {self.examples.get(reason)})" for reason, n in self.rejected.most_common()
-        ]
-        return f": {', '.join(parts)}" if parts else ""
+    def objection(self, found: Pair) -> str | None:
+        reason = super().objection(found)
+        if reason is None and self._prompts[found.problem_id] >= self.per_prompt:
+            reason = "same_prompt"
+        self._prompts[found.problem_id] += reason is None
+        return reason

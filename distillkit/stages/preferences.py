@@ -6,7 +6,7 @@ by reward models, and those learn from pairs.
 Source: DeepSeek-R1, arXiv:2501.12948v2, section 2.3.4 (reward models for helpfulness and harmlessness).
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -15,29 +15,17 @@ from pydantic import Field, model_validator
 
 from distillkit.artifact import Artifact
 from distillkit.errors import RecipeError, StageError
-from distillkit.hub import dataset_at, dataset_rows, parse_reference
 from distillkit.reader import View
-from distillkit.spec import SourceFile
-from distillkit.stages.base import LABELS, PAIRS, SELECTION, TRACES, Job, Stage, Wire, write_shards
+from distillkit.stages.base import LABELS, PAIRS, SELECTION, TRACES, Job, Wire, write_shards
 from distillkit.stages.pairing import FIRST, Comparison, Gathered, PairColumns
 from distillkit.stages.selection import require_fields
-from distillkit.stages.source import BLOCK_ROWS, Found, Function, check_file, reader_of
+from distillkit.stages.source import BLOCK_ROWS
+from distillkit.stages.sourced import MAPPED, SourcedStage
 from distillkit.toy import chat
 from distillkit.trace import Pair, pair_schema, to_row
 
-SOURCES = ("toy", "file", "hub", "python", "input")
-MAPPED = ("file", "hub", "python")
-BELONGS = {
-    "config": ("hub",),
-    "hub_split": ("hub",),
-    "columns": MAPPED,
-    "prefer": ("input",),
-    "min_margin": ("input",),
-    "labels": ("input",),
-}
 
-
-class Preferences(Stage):
+class Preferences(SourcedStage):
     """Pairs of answers; exactly one of toy, file, hub, python and input says where from.
 
     Rows: `pair_schema`. Summary: pairs, prompts, and `longer`, the share of pairs whose chosen answer is the longer
@@ -45,19 +33,15 @@ class Preferences(Stage):
     """
 
     MAKES: ClassVar[str] = PAIRS
+    SOURCES: ClassVar[tuple[str, ...]] = ("toy", *MAPPED, "input")
+    BELONGS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "columns": MAPPED,
+        **dict.fromkeys(("prefer", "min_margin", "labels"), ("input",)),
+    }
 
     kind: Literal["preferences"] = "preferences"
     toy: Literal["helpful", "harmless"] | None = None
     """What the chat family of the toy world is compared by; needs `limit`."""
-    file: SourceFile | None = None
-    """A .jsonl, .json, .csv or .parquet file."""
-    hub: str | None = None
-    """org/name[@revision] of a dataset; read at the commit that the lock holds."""
-    config: str | None = None
-    """Configuration of the Hub dataset; left out: its default."""
-    hub_split: str = "train"
-    """Split of the Hub dataset."""
-    python: Function | None = None
     input: Annotated[str | list[str] | None, Wire((SELECTION, TRACES), default="none")] = None
     """Traces or selections whose answers to a problem are compared: of one stage, or of several."""
     labels: Annotated[list[str], Wire((LABELS,), default="labels")] = []
@@ -74,26 +58,9 @@ class Preferences(Stage):
     """Most pairs of one prompt; further ones are left out as `same_prompt`."""
     max_characters: int = Field(200_000, ge=1)
     """A longer pair (prompt and longer answer) is left out as `too_long`."""
-    limit: int | None = Field(None, ge=1)
-    """Most pairs to take."""
-    shuffle: bool = False
-    """Take a random `limit` instead of the first ones; more of them contain the fewer."""
-    seed: int = 0
-    """Decides the pairs that are made and the shuffle; the run's seed does not."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        given = dict(self)
-        sources = [name for name in SOURCES if given[name]]
-        if len(sources) != 1:
-            raise ValueError(
-                f"needs exactly one of {', '.join(SOURCES)}; has {' and '.join(sources) or 'none'}"
-            )
-        for name, owners in BELONGS.items():
-            if sources[0] not in owners and given[name] != type(self).model_fields[name].default:
-                raise ValueError(
-                    f"{name}: has no meaning with {sources[0]}:, only with {' or '.join(owners)}"
-                )
+    def _fits_its_source(self) -> Self:
         if self.toy is not None and self.limit is None:
             raise ValueError("toy: needs limit:, how many pairs to make")
         if self.prefer == FIRST and len(self.inputs) < 2:
@@ -110,26 +77,9 @@ class Preferences(Stage):
         return [self.prefer] if len(self.inputs) == 1 else []
 
     def check(self, recipe_folder: Path) -> None:
-        if self.file is not None:
-            reader_of(Path(self.file), "pairs")
-            check_file(self.file)
-        if self.hub is not None:
-            parse_reference(self.hub, "dataset")
-        if self.python is not None:
-            self.python.check()
+        super().check(recipe_folder)
         if len(set(self.inputs)) < len(self.inputs):
             raise RecipeError(f"stages.{self.name}.input: names a stage twice; compare it with another one")
-
-    def limited(self, rows: int) -> Self:
-        return self.model_copy(update={"limit": min(rows, self.limit or rows)})
-
-    def pinned(self, commit_of: Callable[[str, str], str]) -> Self:
-        if self.hub is None:
-            return self
-        return self.model_copy(update={"hub": dataset_at(self.hub, commit_of)})
-
-    def foreign(self) -> list[str]:
-        return [] if self.python is None else [f"runs {self.python.function}() of {self.python.file}"]
 
     def run(self, job: Job) -> None:
         gathered = self.gathered(job)
@@ -152,7 +102,7 @@ class Preferences(Stage):
 
     def gathered(self, job: Job) -> Gathered:
         """All pairs of the source until it ends or, where the first ones will do, until the limit is met."""
-        gathered = Gathered(self.per_prompt)
+        gathered = Gathered(per_prompt=self.per_prompt)
         with closing(self.found(job)) as pairs:
             for where, found in pairs:
                 gathered.take(where, found)
@@ -176,22 +126,11 @@ class Preferences(Stage):
             yield from comparison.pairs(self.views(job))
         else:
             names = dict[str, None]()
-            for where, row in self.rows():
+            for where, row in self.mapped_rows(self.choose):
                 names.update(dict.fromkeys(row or ()))
                 yield where, self.columns.read(row, self.domain, self.origin, self.max_characters)
             if names:
                 self.columns.among(names, f"stages.{self.name}: {self.origin}")
-
-    def rows(self) -> Iterator[Found]:
-        """The rows of a file, the Hub or a function."""
-        if self.file is not None:
-            yield from reader_of(Path(self.file), "pairs")(Path(self.file), self.choose)
-        elif self.hub is not None:
-            ref = parse_reference(self.hub, "dataset")
-            rows = dataset_rows(ref, self.config, self.hub_split, self.choose)
-            yield from ((f"{ref.repository}:{number}", row) for number, row in enumerate(rows, 1))
-        elif self.python is not None:
-            yield from self.python.rows()
 
     def choose(self, names: list[str]) -> list[str]:
         """The columns to read; raises RecipeError where one is missing."""
@@ -215,12 +154,9 @@ class Preferences(Stage):
 
     @property
     def origin(self) -> str:
-        """What the pairs name as their source."""
         if self.toy is not None or self.input:
             return " and ".join(self.inputs) or "toy"
-        if self.python is not None:
-            return self.python.function
-        return Path(self.file).name if self.file is not None else (self.hub or "").partition("@")[0]
+        return super().origin
 
 
 def _texts(job: Job, label: Artifact) -> set[str]:

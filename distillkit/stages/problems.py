@@ -5,7 +5,7 @@ recipe, a row without a prompt or a gold answer is counted with its reason and l
 """
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,35 +15,27 @@ from pydantic import Field, field_validator, model_validator
 
 from distillkit.artifact import Row
 from distillkit.errors import StageError
-from distillkit.hub import dataset_at, dataset_rows, parse_reference
-from distillkit.spec import SourceFile
-from distillkit.stages.base import PROBLEMS, Job, Stage, Wire, write_shards
+from distillkit.stages.base import PROBLEMS, Job, Wire, write_shards
 from distillkit.stages.columns import Columns, messages_of
 from distillkit.stages.intake import Intake
 from distillkit.stages.leaks import BenchmarkFile, Guard, Named, seek
 from distillkit.stages.shape import Shape
-from distillkit.stages.source import BLOCK_ROWS, Found, Function, Puzzle, check_file, reader_of
+from distillkit.stages.source import BLOCK_ROWS, Found, Puzzle
+from distillkit.stages.sourced import MAPPED, SourcedStage
 from distillkit.toy import chat
 from distillkit.toy.problems import generate
 from distillkit.trace import Problem, problem_schema, to_row
 
-SOURCES = ("toy", "logic", "file", "hub", "python")
-_MAPPED = ("file", "hub", "python")
-_BELONGS = {
-    "terms": ("toy",),
-    "config": ("hub",),
-    "hub_split": ("hub",),
-    "columns": _MAPPED,
-    "reference_pattern": _MAPPED,
-    "shuffle": _MAPPED,
-    "where": _MAPPED,
-}
 
-
-class Problems(Stage):
+class Problems(SourcedStage):
     """Questions with gold answers; exactly one of toy, logic, file, hub and python says where from."""
 
     MAKES: ClassVar[str] = PROBLEMS
+    SOURCES: ClassVar[tuple[str, ...]] = ("toy", "logic", *MAPPED)
+    BELONGS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "terms": ("toy",),
+        **dict.fromkeys(("columns", "reference_pattern", "shuffle", "where"), MAPPED),
+    }
 
     kind: Literal["problems"] = "problems"
     toy: Literal["chain", "chat"] | None = None
@@ -52,15 +44,6 @@ class Problems(Stage):
     """Fewest and most terms of a toy chain."""
     logic: Puzzle | None = None
     """A task of reasoning-gym; needs `limit`."""
-    file: SourceFile | None = None
-    """A .jsonl, .json, .csv or .parquet file."""
-    hub: str | None = None
-    """org/name[@revision] of a dataset; read at the commit that the lock holds."""
-    config: str | None = None
-    """Configuration of the Hub dataset; left out: its default."""
-    hub_split: str = "train"
-    """Split of the Hub dataset."""
-    python: Function | None = None
     columns: Columns = Columns()
     reference_pattern: str | None = None
     r"""Regular expression whose one group is the answer in a text reference (the last match counts), e.g.
@@ -77,12 +60,6 @@ class Problems(Stage):
     artifact has them."""
     split: Literal["train", "heldout"] = "train"
     """heldout: for evaluation only, refused wherever a model learns."""
-    limit: int | None = Field(None, ge=1)
-    """Most problems to take."""
-    shuffle: bool = False
-    """Take a random `limit` instead of the first ones; more of them contain the fewer."""
-    seed: int = 0
-    """Decides the problems that are made and the shuffle; the run's seed does not."""
 
     @field_validator("reference_pattern")
     @classmethod
@@ -99,22 +76,11 @@ class Problems(Stage):
         return pattern
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        given = dict(self)
-        sources = [name for name in SOURCES if given[name] is not None]
-        if len(sources) != 1:
-            raise ValueError(
-                f"needs exactly one of {', '.join(SOURCES)}; has {' and '.join(sources) or 'none'}"
-            )
-        for name, owners in _BELONGS.items():
-            if sources[0] not in owners and given[name] != type(self).model_fields[name].default:
-                raise ValueError(
-                    f"{name}: has no meaning with {sources[0]}:, only with {' or '.join(owners)}"
-                )
+    def _fits_its_source(self) -> Self:
         if self.toy == "chat" and self.terms != type(self).model_fields["terms"].default:
             raise ValueError("terms: has no meaning with toy: chat, only with toy: chain")
-        if sources[0] in ("toy", "logic") and self.limit is None:
-            raise ValueError(f"{sources[0]}: needs limit:, how many problems to make")
+        if (self.toy or self.logic) and self.limit is None:
+            raise ValueError(f"{'toy' if self.toy else 'logic'}: needs limit:, how many problems to make")
         if self.reference_pattern is not None and not isinstance(self.columns.reference, str):
             raise ValueError(
                 "reference_pattern: has no meaning where columns.reference names several columns"
@@ -125,26 +91,9 @@ class Problems(Stage):
         for each in self.decontaminate:
             if isinstance(each, BenchmarkFile):
                 each.check()
-        if self.file is not None:
-            reader_of(Path(self.file))
-            check_file(self.file)
-        if self.hub is not None:
-            parse_reference(self.hub, "dataset")
-        if self.python is not None:
-            self.python.check()
+        super().check(recipe_folder)
         if self.logic is not None:
             self.logic.check()
-
-    def limited(self, rows: int) -> Self:
-        return self.model_copy(update={"limit": min(rows, self.limit or rows)})
-
-    def pinned(self, commit_of: Callable[[str, str], str]) -> Self:
-        if self.hub is None:
-            return self
-        return self.model_copy(update={"hub": dataset_at(self.hub, commit_of)})
-
-    def foreign(self) -> list[str]:
-        return [] if self.python is None else [f"runs {self.python.function}() of {self.python.file}"]
 
     def run(self, job: Job) -> None:
         guard = Guard(seek(job, "decontaminate", self.decontaminate)) if self.decontaminate else None
@@ -153,7 +102,7 @@ class Problems(Stage):
             job.out.add_text("leaks.jsonl", guard.report())
         if self.logic is not None and len(intake.kept) < (self.limit or 0):
             job.warn(
-                f"{self.name}: only {len(intake.kept)} of {self.limit} different problems of {self._origin}"
+                f"{self.name}: only {len(intake.kept)} of {self.limit} different problems of {self.origin}"
             )
         problems = list(intake.kept.values())
         job.out.rows_in = intake.read
@@ -165,12 +114,12 @@ class Problems(Stage):
             )
         if not problems:
             raise StageError(
-                f"{self.name}: no problem left of {intake.read} rows of {self._origin}{intake.why()}"
+                f"{self.name}: no problem left of {intake.read} rows of {self.origin}{intake.why()}"
             )
         write_shards(job, [to_row(problem) for problem in problems], problem_schema())
 
-    def _made(self, guard: Guard | None) -> Intake:
-        intake, count = Intake(), self.limit or 0
+    def _made(self, guard: Guard | None) -> Intake[Problem]:
+        intake, count = Intake[Problem](), self.limit or 0
         made = (
             chat.generate(count, self.seed, self.split)
             if self.toy == "chat"
@@ -182,9 +131,9 @@ class Problems(Stage):
             intake.take(where, guard.admit(where, named) if guard else named)
         return intake
 
-    def _read(self, job: Job, guard: Guard | None) -> Intake:
+    def _read(self, job: Job, guard: Guard | None) -> Intake[Problem]:
         """Rows of the source until it ends or, where the first ones will do, until the limit is met."""
-        intake, names, limit = Intake(), dict[str, None](), self.limit
+        intake, names, limit = Intake[Problem](), dict[str, None](), self.limit
         with closing(self._rows()) as rows:
             for where, row in rows:
                 names.update(dict.fromkeys(row or ()))
@@ -203,33 +152,21 @@ class Problems(Stage):
         return intake
 
     def _rows(self) -> Generator[Found, None, None]:
-        if self.file is not None:
-            path = Path(self.file)
-            yield from reader_of(path)(path, self._choose)
-        elif self.hub is not None:
-            ref = parse_reference(self.hub, "dataset")
-            rows = dataset_rows(ref, self.config, self.hub_split, self._choose)
-            yield from ((f"{ref.repository}:{number}", row) for number, row in enumerate(rows, 1))
-        elif self.python is not None:
-            yield from self.python.rows()
-        elif self.logic is not None:
+        if self.logic is not None:
             yield from self.logic.rows(self.seed, self.limit or 0, self.split)
+        else:
+            yield from self.mapped_rows(self._choose)
 
     def _choose(self, names: list[str]) -> list[str]:
         return self.columns.among(names, self._where, self.where)
 
     @property
-    def _origin(self) -> str:
-        """What the problems name as their source."""
-        if self.python is not None:
-            return self.python.function
-        if self.logic is not None:
-            return f"reasoning-gym/{self.logic.task}"
-        return Path(self.file).name if self.file is not None else (self.hub or "").partition("@")[0]
+    def origin(self) -> str:
+        return f"reasoning-gym/{self.logic.task}" if self.logic is not None else super().origin
 
     @property
     def _where(self) -> str:
-        return f"stages.{self.name}: {self._origin}"
+        return f"stages.{self.name}: {self.origin}"
 
     def _problem(self, row: Row | None) -> Problem | str:
         """The problem in a row, or the reason why there is none."""
@@ -238,7 +175,7 @@ class Problems(Stage):
         if self.logic is not None:
             return self._puzzle(self.logic, row)
         domain = self.domain or "math"
-        shape = Shape(self.columns, self._origin, self.reference_pattern, domain, self.split, self.where)
+        shape = Shape(self.columns, self.origin, self.reference_pattern, domain, self.split, self.where)
         return shape.problem(row)
 
     def _puzzle(self, logic: Puzzle, row: Row) -> Problem:
@@ -246,7 +183,7 @@ class Problems(Stage):
             messages_of(row["question"]),
             logic.reference(row),
             domain=self.domain or "logic",
-            source=self._origin,
+            source=self.origin,
             split=self.split,
             language="en",
             extra={"task": logic.task},

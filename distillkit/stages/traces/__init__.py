@@ -9,29 +9,27 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from xxhash import xxh3_64_hexdigest
 
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.events import Progress, silent
-from distillkit.hub import dataset_at, dataset_rows, parse_reference
 from distillkit.shuffle import PARTS, Shuffled, Spill, facts_of
 from distillkit.spec import SourceFile, digest, files_of, seed_of
-from distillkit.stages.base import TRACES, Job, Stage
+from distillkit.stages.base import TRACES, Job
 from distillkit.stages.intake import Tally
-from distillkit.stages.source import BLOCK_ROWS, Found, Function, reader_of
+from distillkit.stages.source import BLOCK_ROWS, Found, reader_of
+from distillkit.stages.sourced import SourcedStage
 from distillkit.stages.traces.columns import TraceColumns
 from distillkit.stages.traces.preset import PLAIN, PRESETS, Preset, PresetName
 from distillkit.stages.traces.row import TraceReader
 from distillkit.stages.traces.shard import TraceShard, body_of, write_trace_shard
 from distillkit.trace import Trace
 
-SOURCES = ("file", "hub", "python")
 
-
-class Traces(Stage):
+class Traces(SourcedStage):
     """Existing traces; exactly one of file, hub and python says where from.
 
     A trace's id is its problem, its source and its completion: rows that come or go elsewhere in the source change
@@ -48,13 +46,6 @@ class Traces(Stage):
     file: SourceFile | None = None
     """A .parquet, .jsonl, .json or .csv file; a pattern (`data/*.parquet`); or a folder of such files, one that
     `publish` laid out too. Their shards need not have the same columns."""
-    hub: str | None = None
-    """org/name[@revision] of a dataset; read at the commit that the lock holds."""
-    config: str | None = None
-    """Configuration of the Hub dataset; left out: its default."""
-    hub_split: str = "train"
-    """Split of the Hub dataset."""
-    python: Function | None = None
     preset: PresetName | None = None
     """A layout in use; `columns` changes single ones of it."""
     columns: TraceColumns = TraceColumns()
@@ -67,44 +58,14 @@ class Traces(Stage):
     """Who gave the completions that do not say so; left out: whom the preset's card names."""
     max_characters: int = Field(1_000_000, ge=1)
     """A longer trace (prompt and completion) is left out as `too_long`."""
-    limit: int | None = Field(None, ge=1)
-    """Most traces to take."""
-    shuffle: bool = False
-    """Take a random `limit` instead of the first ones; more of them contain the fewer."""
-    seed: int = 0
-    """Decides the shuffle; the run's seed does not."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        sources = [name for name in SOURCES if dict(self)[name] is not None]
-        if len(sources) != 1:
-            found = " and ".join(sources) or "none"
-            raise ValueError(f"needs exactly one of {', '.join(SOURCES)}; has {found}")
-        for name in ("config", "hub_split"):
-            if dict(self)[name] != type(self).model_fields[name].default and self.hub is None:
-                raise ValueError(f"{name}: has no meaning with {sources[0]}:, only with hub")
-        return self
 
     def check(self, recipe_folder: Path) -> None:
         self._columns()
-        if self.file is not None:
-            for path in self._files():
-                reader_of(path, "traces")
-        if self.hub is not None:
-            parse_reference(self.hub, "dataset")
-        if self.python is not None:
-            self.python.check()
+        super().check(recipe_folder)
 
-    def limited(self, rows: int) -> Self:
-        return self.model_copy(update={"limit": min(rows, self.limit or rows)})
-
-    def pinned(self, commit_of: Callable[[str, str], str]) -> Self:
-        if self.hub is None:
-            return self
-        return self.model_copy(update={"hub": dataset_at(self.hub, commit_of)})
-
-    def foreign(self) -> list[str]:
-        return [] if self.python is None else [f"runs {self.python.function}() of {self.python.file}"]
+    def check_file(self, file: str) -> None:
+        for path in self._files():
+            reader_of(path, self.MAKES)
 
     def domains(self) -> set[str]:
         """Domains of the traces, as far as the recipe tells; none where rows may say theirs."""
@@ -142,7 +103,7 @@ class Traces(Stage):
         job.out.counts = {"rejected": dict(tally.rejected)}
         job.out.telemetry |= {"rejected_examples": tally.examples, "source_rows": tally.rows}
         if not tally.kept:
-            raise StageError(f"{self.name}: no trace in {tally.rows:,} rows of {self._name}{tally.why()}")
+            raise StageError(f"{self.name}: no trace in {tally.rows:,} rows of {self.origin}{tally.why()}")
         if tally.rejected:
             job.warn(f"left out{tally.why()}")
 
@@ -165,12 +126,8 @@ class Traces(Stage):
 
     def found(self, paths: tuple[Path, ...], tally: Tally) -> Generator[Found, None, None]:
         """The rows of the source, of these files where it is files; the tally learns the names of their columns."""
-        if self.python is not None:
-            yield from self.python.rows()
-        elif self.hub is not None:
-            ref = parse_reference(self.hub, "dataset")
-            rows = dataset_rows(ref, self.config, self.hub_split, self._choose)
-            yield from ((f"{ref.repository}:{number}", row) for number, row in enumerate(rows, 1))
+        if self.file is None:
+            yield from self.mapped_rows(self._choose)
         for path in paths:
             yield from reader_of(path, "traces")(
                 path, lambda names: self._columns().among(tally.learn(names))
@@ -179,9 +136,9 @@ class Traces(Stage):
     def reader(self) -> TraceReader:
         """What reads the rows."""
         columns = self._columns()
-        origin = digest(["traces", self._name, columns.texts])[:12]  # as much as stands in an id
+        named = digest(["traces", self.origin, columns.texts])[:12]  # as much as stands in an id
         given = Trace(
-            "", [], "", "", "", domain=self.domain, source=self._name, origin=origin,
+            "", [], "", "", "", domain=self.domain, source=self.origin, origin=named,
             model=self.model or self._preset.model,
         )  # fmt: skip
         return TraceReader(columns, given, self.max_characters)
@@ -191,7 +148,7 @@ class Traces(Stage):
         if missing := self._columns().missing(names, self.columns):
             who = f"preset {self.preset}" if self.preset else "this stage"
             raise RecipeError(
-                f"stages.{self.name}: {self._name}: {who} looked for {', '.join(missing)} and found "
+                f"stages.{self.name}: {self.origin}: {who} looked for {', '.join(missing)} and found "
                 f"{', '.join(names) or 'no columns'}; map them with columns: or give another preset"
             )
 
@@ -215,13 +172,8 @@ class Traces(Stage):
         return found
 
     @property
-    def _name(self) -> str:
-        """What the traces name as their source."""
-        if self.source is not None:
-            return self.source
-        if self.python is not None:
-            return self.python.function
-        return Path(self.file).name if self.file is not None else (self.hub or "").partition("@")[0]
+    def origin(self) -> str:
+        return self.source if self.source is not None else super().origin
 
 
 @dataclass(frozen=True)
