@@ -13,11 +13,18 @@ def describe(
 ) -> list[str]:
     """One line per mistake of `data` as a `model`; `sources` says where each place was written."""
     found = []
-    for each in error.errors(include_url=False, include_context=True):
+    errors = error.errors(include_url=False, include_context=True)
+    for each in errors:
+        if each["type"] == "too_short" and any(_is_below(other["loc"], each["loc"]) for other in errors):
+            continue  # too short only because what is wrong in it was not counted
         at = _real_path(each["loc"], data, each["type"] in ("extra_forbidden", "missing"))
         written = (*at, "kind") if each["type"] == "union_tag_invalid" else at
         found.append(f"{source_of(written, sources)}: {_shown(at, data)}: {_message(each, at, model)}")
     return list(dict.fromkeys(found))
+
+
+def _is_below(loc: Place, other: Place) -> bool:
+    return len(loc) > len(other) and loc[: len(other)] == other
 
 
 def _real_path(loc: Place, data: Any, ends_in_key: bool) -> Place:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.recipe import Recipe, load, located
+from distillkit.shipped import folder
 from distillkit.spec import identity
 
 GOOD = """\
@@ -101,6 +102,13 @@ def test_a_mistake_is_one_line_with_file_line_and_suggestion(
 
 def test_every_mistake_is_told_at_once(path: Path) -> None:
     assert len(mistake(path, "    n: 4\n    max_tokens: 32", "    nn: 4").splitlines()) == 2
+
+
+def test_a_wrong_entry_does_not_make_its_list_too_short() -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(folder() / "quickstart.yaml", ["stages.measured.measures=[nope]"])
+    [line] = str(caught.value).splitlines()
+    assert "stages.measured.measures.0: input should be" in line
 
 
 def test_set_goes_by_stage_name_and_comes_before_validation(path: Path) -> None:

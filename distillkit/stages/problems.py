@@ -23,7 +23,7 @@ from distillkit.stages.shape import Shape
 from distillkit.stages.source import BLOCK_ROWS, Found, Puzzle
 from distillkit.stages.sourced import MAPPED, SourcedStage
 from distillkit.toy import chat
-from distillkit.toy.problems import generate
+from distillkit.toy.problems import check_terms, generate
 from distillkit.trace import Problem, problem_schema, to_row
 
 
@@ -92,6 +92,7 @@ class Problems(SourcedStage):
             if isinstance(each, BenchmarkFile):
                 each.check()
         super().check(recipe_folder)
+        check_terms(self.terms)
         if self.logic is not None:
             self.logic.check()
 

@@ -26,9 +26,8 @@ def generate(count: int, seed: int, split: Split, terms: tuple[int, int] = (3, 8
     Raises:
         RecipeError: `terms` is not a range within 2 to 12, or fewer than `count` such chains exist.
     """
+    check_terms(terms)
     shortest, longest = terms
-    if not 2 <= shortest <= longest <= LONGEST:
-        raise RecipeError(f"toy problems: terms {shortest} to {longest}: give a range within 2 to {LONGEST}")
     chains: list[str] = []
     for length in range(shortest, longest + 1):  # what the few short chains cannot fill, longer ones do
         share = (count - len(chains)) // (longest + 1 - length)
@@ -38,6 +37,13 @@ def generate(count: int, seed: int, split: Split, terms: tuple[int, int] = (3, 8
         raise RecipeError(f"toy problems: {count} asked for, but {exist}; lower count or widen terms")
     random.Random(seed_of("toy", seed, split)).shuffle(chains)
     return [_problem(chain, split) for chain in chains]
+
+
+def check_terms(terms: tuple[int, int]) -> None:
+    """Raises RecipeError for what is no range within 2 to 12."""
+    shortest, longest = terms
+    if not 2 <= shortest <= longest <= LONGEST:
+        raise RecipeError(f"toy problems: terms {shortest} to {longest}: give a range within 2 to {LONGEST}")
 
 
 def draw_chain(length: int, rng: random.Random) -> str:

@@ -461,6 +461,11 @@ def test_declarations_that_mean_nothing_are_refused(fields: dict[str, Any], word
         Problems(name="a", **fields)
 
 
+def test_a_range_that_is_none_is_refused_before_the_run() -> None:
+    with pytest.raises(RecipeError, match="terms 5 to 3: give a range within 2 to 12"):
+        Problems(name="a", toy="chain", limit=1, terms=(5, 3)).check(Path())
+
+
 def test_a_declaration_survives_a_round_trip() -> None:
     stage = Problems(
         name="a", file="a.jsonl", columns=GSM8K, reference_pattern="#### (.+)", shuffle=True, limit=3
