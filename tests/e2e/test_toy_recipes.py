@@ -1,9 +1,11 @@
 """The toy twins run to their end and show what they are there to show: loosely, for one seed proves no effect size.
 
-One store serves all of them, so that what two recipes have in common (R1-Zero of toy:base above all) is made once.
+One store serves all of them, in every process that tests, so that what two recipes have in common (R1-Zero of toy:base
+above all) is made once: who comes second waits for it.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ Summary = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("toys") / "store"
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "toys" / "store"
 
 
 def run(name: str, store: Path) -> dict[str, Summary]:
