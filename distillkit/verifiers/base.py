@@ -57,6 +57,10 @@ class Verifier(Strict):
         """Whether two answers are one, for voting; symmetric."""
         raise NotImplementedError
 
+    def shares(self, verdict: Verdict) -> Mapping[str, tuple[int, int]]:
+        """Further metrics that a verdict adds to, name -> (how many did, of how many): a score is the ratio of sums."""
+        return {}
+
     def check_reference(self, reference: Any) -> str | None:
         """Why a problem's reference cannot be graded against; None if it can."""
         return self.check_references([reference])[0]

@@ -1,4 +1,4 @@
-"""IFEval: each instruction followed and not, strict and loose, and what is no instruction."""
+"""Each of IFEval's instructions followed and not, and what the published code says where a guess would differ."""
 
 from typing import Any
 
@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distillkit.trace import Trace
-from distillkit.verifiers import Ifeval
-from distillkit.verifiers.instructions import CHECKS, follows, variants
+from distillkit.verifiers.ifeval.instruction import CHECKS, follows, variants
 
 LONG = "The weather in the north is cold and the people there wear warm coats all through the year"
 
@@ -75,62 +73,64 @@ def test_an_instruction_is_followed_or_not(
     assert not follows(does_not, name, arguments)
 
 
-def verdict(response: str, names: list[str], arguments: list[Any], **fields: Any) -> Any:
-    reference = {"instructions": names, "arguments": arguments}
-    trace = Trace("p", [], response, "thinking, with commas", response, reference, finish_reason="stop")
-    return Ifeval(**fields).grade(trace)
+FIRST = "length_constraints:nth_paragraph_first_word"
+HIGHLIGHT = "detectable_format:number_highlighted_sections"
+PUBLISHED: list[tuple[str, dict[str, Any], str, bool]] = [
+    # A paragraph that is empty does not count, and yet it has a place.
+    (FIRST, {"num_paragraphs": 1, "nth_paragraph": 1, "first_word": "boats"}, "\n\nBoats", False),
+    (FIRST, {"num_paragraphs": 1, "nth_paragraph": 2, "first_word": "boats"}, "\n\nBoats", False),
+    (FIRST, {"num_paragraphs": 1, "nth_paragraph": 1, "first_word": "boats"}, "'\"Boats, all", True),
+    (FIRST, {"num_paragraphs": 1, "nth_paragraph": 1, "first_word": "boats"}, "\"'Boats, all", False),
+    (FIRST, {"num_paragraphs": 1, "nth_paragraph": 1, "first_word": "Boat"}, "boat's", True),
+    (HIGHLIGHT, {"num_highlights": 1}, "*\t*", False),
+    (HIGHLIGHT, {"num_highlights": 2}, "**one** of them", False),
+    (HIGHLIGHT, {"num_highlights": 1}, "*over\nlines*", False),
+    ("detectable_format:title", {}, "<<< >>>", False),
+    ("detectable_format:title", {}, "a << b >> c", True),
+    ("detectable_format:title", {}, "<<>> << x >>", True),
+    ("detectable_format:title", {}, "<<over\nlines>>", False),
+    ("detectable_content:number_placeholders", {"num_placeholders": 2}, "[a [b] c]", False),
+    ("detectable_content:number_placeholders", {"num_placeholders": 2}, "[] [\n] []", True),
+    ("detectable_format:json_format", {}, "```jSON\n1\n```", False),
+    ("detectable_format:json_format", {}, "```Json\n1```", True),
+    ("detectable_format:json_format", {}, "NaN", True),
+    ("detectable_format:number_bullet_lists", {"num_bullets": 1}, "*\n*over two lines", True),
+    ("detectable_format:number_bullet_lists", {"num_bullets": 1}, "-", True),
+    ("detectable_format:number_bullet_lists", {"num_bullets": 1}, "*", False),
+    ("detectable_format:multiple_sections", {"section_spliter": "Day", "num_sections": 2}, "Day1Day 2", True),
+    ("detectable_content:postscript", {"postscript_marker": "P.S."}, "bye p. s. so", True),
+    ("detectable_content:postscript", {"postscript_marker": "P.S."}, "bye P.P.S. so", True),
+    ("length_constraints:number_paragraphs", {"num_paragraphs": 1}, "******", False),
+    ("length_constraints:number_paragraphs", {"num_paragraphs": 1}, "*** a ***", True),
+    ("startend:end_checker", {"end_phrase": "Why?"}, 'So: "why?" ', True),
+    ("startend:quotation", {}, '"', False),
+    ("keywords:frequency", {"keyword": " ha ", "frequency": 2, "relation": "at least"}, "haha", True),
+]
 
 
-NO_COMMA, QUOTED = "punctuation:no_comma", "startend:quotation"
+@pytest.mark.parametrize(("name", "arguments", "response", "does"), PUBLISHED)
+def test_an_instruction_is_read_as_the_published_code_reads_it(
+    name: str, arguments: dict[str, Any], response: str, does: bool
+) -> None:
+    assert follows(response, name, arguments) is does
 
 
-def test_all_of_a_prompt_or_nothing() -> None:
-    both = [NO_COMMA, QUOTED], [{"num_words": None}, None]
-    assert verdict('"so"', *both).score == 1.0
-    found = verdict("so", *both)
-    assert (found.score, found.reason, found.detail["strict"]) == (0.0, "wrong", [True, False])
-    part = verdict("so", *both, score="fraction")
-    assert (part.score, part.reason) == (0.5, "partial")
-
-
-def test_loose_forgives_a_first_line_and_asterisks() -> None:
-    response = 'Sure, here it is:\n*"so"*'
-    given = [NO_COMMA, QUOTED], [{}, {}]
-    assert verdict(response, *given).detail == {
-        "instructions": given[0], "strict": [False, False], "loose": [True, True],
-    }  # fmt: skip
-    assert verdict(response, *given).score == 0.0
-    assert verdict(response, *given, loose=True).score == 1.0
+def test_the_loose_readings_cut_a_line_and_then_the_asterisks() -> None:
+    assert variants("* a\nb\n* c") == [
+        "* a\nb\n* c", " a\nb\n c", "b\n* c", "b\n c", "* a\nb", " a\nb", "b",
+    ]  # fmt: skip
+    assert variants(" one ") == [" one "]
+    assert variants(" \n") == []
 
 
 @pytest.mark.parametrize(
-    ("reference", "complaint"),
-    [
-        ({"instructions": ["keywords:none_such"], "arguments": [{}]}, "unknown instruction"),
-        (
-            {"instructions": ["keywords:frequency"], "arguments": [{"keyword": "a"}]},
-            "argument that is missing",
-        ),
-        ({"instructions": [NO_COMMA], "arguments": []}, "as many arguments"),
-        ({"instructions": []}, "no instructions in it"),
-        ("no commas, please", "no instructions in it"),
-        (
-            {
-                "instructions": ["length_constraints:number_words"],
-                "arguments": [{"relation": "around", "num_words": 3}],
-            },
-            "unknown relation 'around'",
-        ),
-    ],
+    "run", ["[", "<<", "<", "*", "**", " ", "\n", "\n ", "- ", "p. ", "'", "a.", "?!", '"', "`"]
 )
-def test_what_is_no_instruction_has_no_score(reference: Any, complaint: str) -> None:
-    assert complaint in (Ifeval().check_reference(reference) or "")
-    trace = Trace("p", [], "so", "", "so", reference, finish_reason="stop")
-    assert Ifeval().grade(trace).reason == "unparseable_gold"
-
-
-def test_a_good_reference_is_no_complaint() -> None:
-    assert Ifeval().check_reference({"instructions": [NO_COMMA], "arguments": [None]}) is None
+def test_a_model_in_a_loop_is_checked_in_linear_time(run: str) -> None:
+    looped = run * 100_000
+    for name, arguments, *_ in CASES:
+        if not name.startswith("language"):
+            follows(looped, name, arguments)
 
 
 @settings(max_examples=60)
@@ -138,4 +138,4 @@ def test_a_good_reference_is_no_complaint() -> None:
 def test_no_response_breaks_a_check(response: str, case: tuple[str, dict[str, Any], str, str]) -> None:
     name, arguments, _, _ = case
     assert follows(response, name, arguments) in (True, False)
-    assert response.strip() in variants(response) or not response.strip()
+    assert response in variants(response) or not response.strip()
