@@ -67,6 +67,11 @@ class Trend:
 
 Trends = Mapping[str, Trend]
 
+REWARD_RISE = 0.2
+"""A smaller rise is the form alone, at its usual weight of 0.1."""
+EARNED = 0.2
+"""Share of a reward's rise that right answers should at least account for: of runs on the tiny world honest ones lie at
+three quarters and more, gamed ones at a twentieth and less."""
 ZERO_STD = 0.6
 """Groups without a signal: with more than that, over half of what was sampled teaches nothing."""
 ENTROPY_LEFT = 0.2
@@ -155,6 +160,20 @@ def _last(trends: Trends, name: str) -> float | None:
 
 def _growth(trends: Trends, name: str) -> float | None:
     return trends[name].growth() if name in trends else None
+
+
+def unearned(trends: Trends) -> Finding | None:
+    """A reward that rises where right answers do not: something else is paid for."""
+    paid = trends["reward"].rise() if "reward" in trends else None
+    right = trends["reward_accuracy"].rise() if "reward_accuracy" in trends else None
+    if paid is None or right is None or paid <= REWARD_RISE or right >= EARNED * paid:
+        return None
+    text = (
+        f"the reward rose by {paid:.2g}, the share of right answers by {right:.2g}: something else is paid for, and the "
+        "model has found it; read completions, and lower the weight of what rose or gate it (probe: gaming looks for "
+        "patterns)"
+    )
+    return Finding("unearned_reward", text, right, EARNED * paid)
 
 
 def zero_variance(trends: Trends) -> Finding | None:
@@ -251,6 +270,7 @@ def above(name: str, metric: str, limit: float, words: str) -> Callable[[Trends]
 
 
 CHECKS: tuple[Callable[[Trends], Finding | None], ...] = (
+    unearned,
     zero_variance,
     entropy_collapse,
     entropy_explosion,

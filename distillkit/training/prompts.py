@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillkit.artifact import Model
 from distillkit.engines.base import end_tokens
-from distillkit.training.order import in_order
+from distillkit.training.order import by_rate, in_order
 from distillkit.training.rewards.batch import RATE
 
 if TYPE_CHECKING:
@@ -24,18 +24,19 @@ def window_of(config: "GRPOConfig") -> int:
 def dataset_of(rows: list[dict[str, Any]], config: "GRPOConfig", *, easy_first: bool = False) -> "Dataset":
     """The prompts of the whole training in the order of their use: each pass over the rows is shuffled anew.
 
+    No generation asks a prompt twice, where there are enough of them.
     easy_first: the same prompts, by falling pass rate; one without a rate goes in the middle.
     """
     from datasets import Dataset
 
     generations = math.ceil(config.max_steps / window_of(config))
-    order = in_order(
-        len(rows), generations * config.generation_batch_size // config.num_generations, config.seed
-    )
+    together = config.generation_batch_size // config.num_generations
+    order = in_order(len(rows), generations * together, config.seed, together)
     if easy_first:
         known = [row[RATE] for row in rows if row[RATE] is not None]
         middle = median(known) if known else 0.5
-        order.sort(key=lambda at: -(middle if rows[at][RATE] is None else rows[at][RATE]))
+        rates = [middle if row[RATE] is None else row[RATE] for row in rows]
+        order = by_rate(order, rates, together)
     return Dataset.from_list(rows).select(order)
 
 

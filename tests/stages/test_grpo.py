@@ -472,11 +472,11 @@ def test_a_curriculum_goes_from_easy_to_hard(tmp_path: Path) -> None:
         per_device_train_batch_size=8,
         num_generations=4,
     )
-    rates = [0.1, 0.9, None, 0.5, 0.9, 0.2, 0.6]
+    rates = [0.1, 0.9, None, 0.5, 0.9, 0.1, 0.5]
     rows = [{"prompt": str(at), "rate": rate} for at, rate in enumerate(rates)]
     found = dataset_of(rows, config, easy_first=True)
     assert sorted(found["prompt"]) == sorted(dataset_of(rows, config)["prompt"])  # the same, in another order
-    order = [0.55 if rate is None else rate for rate in found["rate"]]
+    order = [0.5 if rate is None else rate for rate in found["rate"]]
     assert order == sorted(order, reverse=True)
     assert len(order) == 10
 

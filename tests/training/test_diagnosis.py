@@ -36,6 +36,7 @@ HEALTHY = flat(
 )
 
 SICK: dict[str, dict[str, Any]] = {
+    "unearned_reward": {"reward": line(0.1, 1.0), "reward_accuracy": line(0.15, 0.18)},
     "zero_variance": {"zero_std": line(0.2, 0.9)},
     "entropy_collapse": {"entropy": line(0.5, 0.0)},
     "entropy_explosion": {"entropy": line(0.3, 1.2)},
@@ -147,3 +148,8 @@ def test_a_finding_is_told_while_the_run_goes_on_and_once() -> None:
     assert told == {"zero_variance"}
     assert len(said) == 1
     assert said[0].startswith("step 10: 90% of the groups")
+
+
+def test_a_reward_that_right_answers_earn_is_no_warning() -> None:
+    assert diagnose(HEALTHY | {"reward": line(0.1, 1.0), "reward_accuracy": line(0.1, 0.9)}, []) == []
+    assert diagnose(HEALTHY | {"reward": line(0.1, 0.25), "reward_accuracy": line(0.15, 0.15)}, []) == []
