@@ -4,6 +4,7 @@ Good to a factor of about two, which is what a decision needs. Generation adds u
 and computes, training counts operations, and a model's size comes from its config or, failing that, its name.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
@@ -192,6 +193,52 @@ def generation(
     )
 
 
+def rollouts(
+    model: Model,
+    machine: Budget,
+    completions: int,
+    mean_tokens: float,
+    longest_tokens: float,
+    at_once: int,
+    prompt_tokens: float = 200,
+    share: float = USABLE,
+) -> Cost:
+    """Cost of sampling for RL: `at_once` completions over all GPUs, which wait for the longest of them, then the next.
+
+    Such a turn has as many decoding steps as its longest completion has tokens, and each reads all weights for however
+    few completions are left: with few at once, or a long tail, that is most of it. Caches and arithmetic go by the
+    tokens, as in `tokens_per_second`. share: of each GPU's memory that the engine has; an engine spans as many GPUs as
+    hold the weights.
+
+    Source of the shape: RollPacker, arXiv:2509.21009, section 2: rollouts are about 70 % of a step of RL, and most of
+    that is waiting. How it stands to published runs is in docs/parallel.md: still 1.4 to 1.8 times below them.
+    """
+    gpu, mean_tokens, weights = GPUS[machine.gpu], max(mean_tokens, 1), model.total * 2.0
+    memory_bytes = machine.memory_gb * 1e9 * share
+    spans = min(machine.gpus, math.ceil(weights / memory_bytes))
+    rows = max(1.0, at_once * spans / machine.gpus)
+    held_bytes = model.cache_bytes * (prompt_tokens + mean_tokens / 2)
+    sequences = max(1.0, min(SEQUENCES, (spans * memory_bytes - weights) / held_bytes))
+    steps = longest_tokens + max(0.0, rows / sequences - 1) * mean_tokens
+    reading_s = weights / (spans * gpu.bandwidth_gb_s * 1e9) + STEP_OVERHEAD_S
+    token_s = held_bytes / (spans * gpu.bandwidth_gb_s * 1e9)
+    token_s += (
+        2
+        * model.active
+        * (1 + prompt_tokens / mean_tokens)
+        / (spans * gpu.peak_tflops * 1e12 * COMPUTE_SHARE)
+    )
+    turn_s = steps * reading_s + rows * mean_tokens * token_s
+    tokens = round(completions * mean_tokens)
+    return _cost(
+        machine,
+        tokens,
+        ALLOWANCE * completions / at_once * turn_s * machine.gpus / 3600,
+        memory_bytes=weights / spans,
+        disk_bytes=tokens * TEXT_BYTES,
+    )
+
+
 MODEL_FLOPS_SHARE = 0.35
 """Share of the GPU's peak that training reaches (MFU), with flash attention and padding left out."""
 
@@ -229,6 +276,17 @@ def utilisation(model: Model, length: int, tokens_per_s: float, peak_tflops: flo
     return tokens_per_s * flops_per_token(model, length) / (peak_tflops * 1e12)
 
 
+class Turns(NamedTuple):
+    """How an RL training samples: in turns, each of which ends with its longest completion."""
+
+    at_once: int
+    """Completions of a turn, over all GPUs."""
+    longest_tokens: float
+    """Tokens of the longest completion of a turn; among dozens one reaches the cap."""
+    share: float = USABLE
+    """Of each GPU's memory that the engine has."""
+
+
 def grpo(
     model: Model,
     machine: Budget,
@@ -237,21 +295,36 @@ def grpo(
     mean_tokens: float,
     prompt_tokens: float = 200,
     reference: bool = False,
+    turns: Turns | None = None,
+    iterations: int = 1,
+    rescored: bool = False,
 ) -> Cost:
     """Cost of GRPO: rollouts and training on them, on the same GPUs in turn.
 
-    `completions` = steps x prompts x group size. `reference` adds a forward pass of a frozen model (beta > 0); its
-    memory, an engine's and that of the completions are in `load`.
+    `completions` that are sampled, each trained on `iterations` times. `reference` adds a forward pass of a frozen
+    model (beta > 0), `rescored` one of the model itself (TRL's importance sampling with vLLM, or old completions); the
+    memory of both, an engine's and that of the completions are in `load`. `turns`: as TRL does it, where the trainer
+    waits for the longest completion and pads all others to it; left out, an engine that is always full, and no padding.
+
+    Not counted: loading, weights on their way to the engine, rewards that the trainer waits for, evaluations.
     """
-    rollouts = generation(model, machine, completions, mean_tokens, prompt_tokens)
-    learning = training(model, machine, load, round(completions * (mean_tokens + prompt_tokens)))
-    forward = 1 + (2 / (8 if load.checkpointing else 6) if reference else 0)
+    if turns is None:
+        sampled = generation(model, machine, completions, mean_tokens, prompt_tokens)
+        trained_tokens = mean_tokens
+    else:
+        sampled = rollouts(
+            model, machine, completions, mean_tokens, *turns[1::-1], prompt_tokens, turns.share
+        )
+        trained_tokens = turns.longest_tokens
+    padded = completions * (trained_tokens + prompt_tokens)
+    learning = training(model, machine, load, round(padded * iterations))
+    forward = 2 / (8 if load.checkpointing else 6) / iterations * (reference + rescored)
     return _cost(
         machine,
-        rollouts.tokens,
-        rollouts.gpu_hours + learning.gpu_hours * forward,
+        sampled.tokens,
+        sampled.gpu_hours + learning.gpu_hours * (1 + forward),
         memory_bytes=learning.memory_gb * 1e9,
-        disk_bytes=(rollouts.disk_gb + learning.disk_gb) * 1e9,
+        disk_bytes=(sampled.disk_gb + learning.disk_gb) * 1e9,
     )
 
 

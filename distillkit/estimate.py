@@ -9,14 +9,14 @@ from typing import Any
 
 from distillkit import benchmarks, budget
 from distillkit.artifact import Artifact
-from distillkit.budget import Budget, Cost
-from distillkit.memory import Load, too_large
+from distillkit.budget import Budget, Cost, Turns
+from distillkit.memory import Load, memory
 from distillkit.model_size import Model, model_size
 from distillkit.recipe import Recipe
+from distillkit.remedy import too_large
 from distillkit.stages.base import SCORES, WEIGHTS
 from distillkit.stages.budget_curve import BudgetCurve
 from distillkit.stages.distill import Distill
-from distillkit.stages.evaluate import Evaluate
 from distillkit.stages.grpo import Grpo
 from distillkit.stages.mix import Mix
 from distillkit.stages.preferences import Preferences
@@ -25,20 +25,20 @@ from distillkit.stages.problems import Problems
 from distillkit.stages.refine import Refine
 from distillkit.stages.reward_model import RewardModelStage
 from distillkit.stages.sample import Sample
+from distillkit.stages.scored import Scored
 from distillkit.stages.screen import Screen
 from distillkit.stages.select import Select
 from distillkit.stages.sft import Sft
 from distillkit.stages.traces import Traces
 from distillkit.toy import PACKAGED
 from distillkit.training.config import Training
+from distillkit.training.room import beside, cramped_engine, engine_share
 from distillkit.wiring import Step
 
 PROMPT_TOKENS = 200
 """Mean length of a prompt."""
 MEAN_SHARE = 0.5
 """Mean length of a completion as a share of its cap."""
-ENGINE_SHARE = 0.3
-"""Share of a GPU that TRL gives an engine in the trainer's process (vllm_gpu_memory_utilization)."""
 
 
 class Estimate:
@@ -89,7 +89,7 @@ class Estimate:
         if not models or any(model is None for model in models):
             return None
         sizes = [model for model in models if model is not None]
-        if isinstance(stage, Sample | Refine | Evaluate | Screen | BudgetCurve | Probe):
+        if isinstance(stage, Sample | Refine | Scored | Screen):
             return self._sampling(step, stage, sizes, machine)
         if isinstance(stage, Training):
             tokens = self._trained_tokens(step, stage)
@@ -114,19 +114,34 @@ class Estimate:
         load = self.load(step, machine)
         if load is None:
             return None
-        if isinstance(stage, Grpo):
-            completions = stage.steps * stage.prompts_per_step * stage.num_generations
-            return budget.grpo(size, machine, load, completions, _mean(stage), reference=stage.beta > 0)
         cost = budget.training(size, machine, load, tokens)
-        if not isinstance(stage, Distill):
+        if not isinstance(stage, Grpo | Distill):
             return cost
+        batch = _batch(stage)
+        at_once = _at_once(stage, batch)
+        share = engine_share(stage.trainer) or budget.USABLE
+        turns = Turns(at_once, stage.max_completion_length, share)
+        if isinstance(stage, Grpo):
+            sampled = stage.steps * batch // stage.num_iterations
+            corrected = stage.trainer.get("use_vllm") and stage.trainer.get(
+                "vllm_importance_sampling_correction", True
+            )
+            return budget.grpo(
+                size, machine, load, sampled, _mean(stage), PROMPT_TOKENS, stage.beta > 0, turns,
+                iterations=stage.num_iterations,
+                rescored=bool(corrected) or at_once > batch or stage.num_iterations > 1,
+            )  # fmt: skip
         [teacher] = [self.model(name) for name in step.wires["teacher"]]
         if teacher is None:
             return None
-        # The student samples; the teacher reads what it wrote: a third of what its own training would take.
-        sampled = budget.generation(size, machine, stage.steps * stage.batch, _mean(stage))
-        read = budget.training(teacher, machine, replace(load, checkpointing=False), tokens)
-        hours = sampled.gpu_hours + cost.gpu_hours + read.gpu_hours / 3
+        # The student samples and learns; the teacher reads what it wrote: a third of what its own training would take.
+        padded = round(stage.steps * batch * (turns.longest_tokens + PROMPT_TOKENS))
+        sampled_cost = budget.rollouts(
+            size, machine, stage.steps * batch, _mean(stage), *turns[1::-1], PROMPT_TOKENS, share
+        )
+        learnt = budget.training(size, machine, load, padded)
+        read = budget.training(teacher, machine, replace(load, checkpointing=False), padded)
+        hours = sampled_cost.gpu_hours + learnt.gpu_hours + read.gpu_hours / 3
         price = machine.money_per_gpu_hour
         return replace(cost, gpu_hours=hours, money=None if price is None else price * hours)
 
@@ -139,24 +154,38 @@ class Estimate:
             return stage.load(stage.batch, 2 * stage.max_length)
         if not isinstance(stage, Grpo | Distill):
             return None
-        batch = stage.batch if isinstance(stage, Distill) else stage.prompts_per_step * stage.num_generations
+        batch = _batch(stage)
         load = stage.load(batch, stage.max_completion_length)
-        [model] = [self.model(name) for name in step.wires["model"]]
-        frozen: Model | None = None
-        if isinstance(stage, Distill):
-            [frozen] = [self.model(name) for name in step.wires["teacher"]]
-        elif stage.beta > 0 and stage.lora is None:  # with LoRA the reference is the base itself
-            frozen = model
-        served = bool(stage.trainer.get("use_vllm"))
-        inside = served and stage.trainer.get("vllm_mode", "colocate") == "colocate"
-        share = float(stage.trainer.get("vllm_gpu_memory_utilization", ENGINE_SHARE))
-        return replace(
+        load = replace(load, max_length=load.max_length + PROMPT_TOKENS)
+        sizes = {slot: self._sizes(step, slot) for slot in ("model", "teacher", "rewards")}
+        asked = (
+            isinstance(stage, Grpo) and stage.beta > 0 and stage.lora is None
+        )  # with LoRA it is the base itself
+        return beside(
             load,
-            max_length=load.max_length + PROMPT_TOKENS,
-            frozen_bytes=0 if frozen is None else frozen.total * float(load.weight_bytes),
-            sampled_rows=0 if served else stage.share(batch),
-            engine_bytes=share * machine.memory_gb * 1e9 if inside else 0,
+            stage.trainer,
+            machine.memory_gb,
+            stage.share(batch),
+            reference=next(iter(sizes["model"]), None) if asked else None,
+            teacher=next(iter(sizes["teacher"]), None),
+            raters=sizes["rewards"],
         )
+
+    def _sizes(self, step: Step, slot: str) -> list[Model]:
+        """Sizes of the models in a slot; one that nothing is known of is left out."""
+        found = (self.model(name) for name in step.wires.get(slot, []))
+        return [size for size in found if size is not None]
+
+    def memory(self, machine: Budget) -> dict[str, dict[str, float]]:
+        """Name of each training that is not stored -> part of the memory of each GPU -> GB."""
+        found = {}
+        for name, step in self.steps.items():
+            if name in self.found or not isinstance(step.stage, Training):
+                continue
+            size, load = self.model(step.wires["model"][0]), self.load(step, machine)
+            if size is not None and load is not None:
+                found[name] = {part: held / 1e9 for part, held in memory(size, load).parts().items()}
+        return found
 
     def misfits(self, machine: Budget) -> list[str]:
         """One line for each training that the machine is too small for, with what would make it fit."""
@@ -172,11 +201,11 @@ class Estimate:
                 )
             size, load = self.model(step.wires["model"][0]), self.load(step, machine)
             if size is not None and load is not None:
-                lines += [
-                    f"{name}: {text}"
-                    for text in [too_large(size, load, machine.memory_gb, machine.gpus)]
-                    if text is not None
+                texts = [
+                    too_large(size, load, machine.memory_gb, machine.gpus),
+                    cramped_engine(size, load, stage.trainer, machine.memory_gb),
                 ]
+                lines += [f"{name}: {text}" for text in texts if text is not None]
         return lines
 
     def _asking(self, step: Step, stage: Sample | Refine) -> Cost | None:
@@ -194,7 +223,7 @@ class Estimate:
     def _sampling(
         self,
         step: Step,
-        stage: Sample | Refine | Evaluate | Screen | BudgetCurve | Probe,
+        stage: Sample | Refine | Scored | Screen,
         sizes: list[Model],
         machine: Budget,
     ) -> Cost | None:
@@ -207,7 +236,7 @@ class Estimate:
                 rows = stage.limit if rows is None else min(rows, stage.limit)
             if rows is None:
                 return None
-            n = stage.samples(name) if isinstance(stage, Evaluate) else stage.n
+            n = stage.samples(name) if isinstance(stage, Scored) else stage.n
             samples += rows * n
         if isinstance(stage, BudgetCurve | Probe):
             samples = round(samples * stage.worth)
@@ -235,3 +264,15 @@ def _config(name: str) -> dict[str, Any] | None:
 def _mean(stage: Grpo | Distill) -> float:
     """Tokens of one completion, taken at their mean."""
     return MEAN_SHARE * stage.max_completion_length
+
+
+def _batch(stage: Grpo | Distill) -> int:
+    """Completions that one optimizer step learns from."""
+    return stage.batch if isinstance(stage, Distill) else stage.prompts_per_step * stage.num_generations
+
+
+def _at_once(stage: Grpo | Distill, batch: int) -> int:
+    """Completions that are sampled together, in all processes."""
+    passes = stage.trainer.get("steps_per_generation")
+    rows = stage.rows_per_pass(batch, stage.max_completion_length) * stage.world_size
+    return int(stage.trainer.get("generation_batch_size") or (passes * rows if passes else batch))

@@ -1,6 +1,6 @@
 """What a recipe may do but would hardly mean, one line each: numbers that it pays for and cannot trust.
 
-Facts behind each line: docs/evaluation.md. Nothing here refuses anything; `check` prints it.
+Facts behind each line: docs/evaluation.md. `check` prints them; what two judges would make incomparable it refuses.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ from distillkit.stages.evaluate import Evaluate
 from distillkit.stages.grpo import Grpo
 from distillkit.stages.probe import Probe
 from distillkit.stages.reward_model import RewardModelStage
+from distillkit.stages.scored import Scored
 from distillkit.stages.screen import Screen
 from distillkit.training.rewards import RewardModel
 from distillkit.verifiers.base import Verifier
@@ -45,9 +46,9 @@ def lints(recipe: Recipe, steps: Sequence[Step]) -> list[str]:
 
 
 def _greedy_votes(stage: Evaluate) -> Iterator[str]:
-    for name in [*stage.benchmarks, ""]:
-        temperature, n = stage.temperature_at(name), stage.samples(name)
-        if temperature == 0 and n > 1 and (name or not stage.benchmarks or stage.problems is not None):
+    for name in stage.set_names():
+        n = stage.samples(name)
+        if stage.temperatures(name)[0] == 0 and n > 1:
             on = f" on {name}" if name else ""
             yield (
                 f"stages.{stage.name}: temperature 0 gives {n} equal samples{on}, so pass@k and cons@k tell nothing; "
@@ -56,10 +57,11 @@ def _greedy_votes(stage: Evaluate) -> Iterator[str]:
 
 
 def _greedy_samples(stage: Screen | Probe) -> Iterator[str]:
-    if stage.temperature == 0 and stage.n > 1:
+    n = stage.n if isinstance(stage, Screen) else stage.samples(stage.set_names()[0])
+    if stage.parameters.temperature == 0 and n > 1:
         told = "the gap is 0" if isinstance(stage, Screen) else "no two of them differ"
         yield (
-            f"stages.{stage.name}: temperature 0 gives {stage.n} equal samples, so {told} whatever the model can do; "
+            f"stages.{stage.name}: temperature 0 gives {n} equal samples, so {told} whatever the model can do; "
             "write a temperature above 0 (1.0 as in RL)"
         )
 
@@ -116,7 +118,7 @@ def _few_evaluations(stage: Grpo) -> Iterator[str]:
         )
 
 
-def cost_lint(gpu_hours: dict[str, tuple[str, float]]) -> list[str]:
+def cost_lint(gpu_hours: Mapping[str, tuple[str, float]]) -> list[str]:
     """Evaluation above its share of a recipe's cost; stage -> (kind, GPU-hours) of those that hold a model."""
     whole = sum(hours for _, hours in gpu_hours.values())
     trains = any(kind in ("sft", "grpo", "distill", "reward_model") for kind, _ in gpu_hours.values())
@@ -133,8 +135,14 @@ def cost_lint(gpu_hours: dict[str, tuple[str, float]]) -> list[str]:
 def require_one_judge(step: Step, stages: Sequence[str], verifiers: Mapping[str, Verifier]) -> None:
     """Raises RecipeError where a built-in benchmark is judged in another way than the recipe judges its domain."""
     stage = step.stage
-    if not isinstance(stage, Evaluate):
+    if not isinstance(stage, Scored):
         return
+    for name in stage.benchmarks:
+        if name in stages and name in benchmarks.names():
+            raise RecipeError(
+                f"benchmarks.{name}: is the name of a stage here and of a built-in benchmark; name the stage in "
+                "problems:, or call it otherwise"
+            )
     for name in benchmark_names(step, stages):
         declared, domain = benchmarks.named(name), benchmarks.named(name).domain
         if stage.use(name).verifier is not None or domain not in verifiers:

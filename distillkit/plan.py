@@ -4,6 +4,7 @@ Rows that are not there yet are counted at their most (every sample kept), compl
 the estimate is meant to be on the safe side, and says so.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ COSTLY = (
 )  # fmt: skip
 """Kinds of stages that hold a model."""
 
+SHOWN_GB = 0.05
+"""Smaller parts of a memory are not told."""
+
 
 @dataclass
 class Planned:
@@ -41,6 +45,8 @@ class Planned:
     stages: list[dict[str, Any]] = field(default_factory=list)
     """[{name, kind, state: stored | make | unknown, artifact, rows, cost}]; unknown = its inputs are not made yet."""
     total: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Training that is to be made -> what holds the memory of each GPU of the declared machine, in GB."""
     over_budget: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """What is paid for and hardly meant."""
@@ -89,12 +95,11 @@ def plan(recipe: Recipe, path: Path, store: Path) -> Planned:
             }
         )
     planned.total = asdict(total)
-    planned.warnings = cost_lint(
-        {each["name"]: (each["kind"], each["cost"]["gpu_hours"]) for each in planned.stages if each["cost"]}
-    )
+    planned.warnings = imbalance(recipe, found)
     planned.start = recipe.execution.ray.instructions() if recipe.execution.ray else []
     planned.start += [line for step in steps if step.name not in found for line in machines(step, store)]
     if recipe.budget:
+        planned.memory = estimate.memory(recipe.budget)
         planned.over_budget = recipe.budget.exceeded(total) + estimate.misfits(recipe.budget)
     return planned
 
@@ -114,6 +119,16 @@ def machines(step: Step, store: Path) -> list[str]:
 def misfits(recipe: Recipe) -> list[str]:
     """Trainings that the declared machine is too small for, with what would make them fit; empty without a budget."""
     return Estimate(recipe, resolve(recipe), {}).misfits(recipe.budget) if recipe.budget else []
+
+
+def imbalance(recipe: Recipe, found: Mapping[str, Artifact] | None = None) -> list[str]:
+    """Evaluation that costs more than its share of the whole recipe, paid or not; empty where a part is not known."""
+    steps, machine = resolve(recipe), recipe.budget or Budget()
+    estimate = Estimate(recipe, steps, found or {})
+    costly = [step for step in steps if step.stage.kind in COSTLY]
+    costs = {step.name: (step.stage.kind, estimate.cost(step, machine)) for step in costly}
+    hours = {name: (kind, cost.gpu_hours) for name, (kind, cost) in costs.items() if cost is not None}
+    return cost_lint(hours) if len(hours) == len(costs) else []
 
 
 def over_budget(recipe: Recipe, path: Path, store: Path) -> str | None:
@@ -165,6 +180,10 @@ def render(planned: Planned) -> RenderableType:
         lines.append(
             f"not counted, since their rows or their model's size are not known: {', '.join(unknown)}"
         )
+    for name, parts in planned.memory.items():
+        largest = sorted(parts.items(), key=lambda part: -part[1])
+        held = ", ".join(f"{part} {size:.3g}" for part, size in largest if size >= SHOWN_GB)
+        lines.append(f"{name}: about {sum(parts.values()):.3g} GB on each GPU: {held}")
     lines += [f"over budget: {line}" for line in planned.over_budget]
     lines += [f"warning: {line}" for line in planned.warnings]
     lines += [f"foreign code (needs run --trust): {phrase}" for phrase in planned.foreign]

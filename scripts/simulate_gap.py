@@ -62,7 +62,7 @@ def screened(rates: tuple[float, float], prompts: int, n: int, k: int, rounds: i
         seen = random.binomial(AFTER_SAMPLES, trained) / AFTER_SAMPLES
         gap = interval(reach - rate, seed=turn)
         fate = interval(rate + GAMMA * (reach - rate), seed=turn)
-        gamma = ratio_interval(seen - rate, reach - rate, seed=turn)
+        gamma = ratio_interval(seen - rate, reach - rate)
         errors.append(
             [
                 gap.value - truth.gap,

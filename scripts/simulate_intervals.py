@@ -11,6 +11,7 @@ import argparse
 import numpy as np
 
 from distillkit.interval import Interval, interval, paired_interval, ratio_interval
+from distillkit.scoring import Estimate, over_sets
 
 RATES = {
     "spread (0.5, 0.5)": (0.5, 0.5),  # a model that masters half of the problems
@@ -22,6 +23,17 @@ RATES = {
     "a few failures (0.4, 0.02)": (0.4, 0.02),  # mean 0.95
 }
 GAMMA = 0.7
+EXAMS = {
+    "two of 30": [("skewed (0.3, 2.7)", 30, 64), ("spread (0.5, 0.5)", 30, 64)],
+    "30, 40, 500": [
+        ("skewed (0.3, 2.7)", 30, 64),
+        ("spread (0.5, 0.5)", 40, 32),
+        ("mostly solved (0.3, 0.1)", 500, 4),
+    ],
+    "four of 200": [(name, 200, 4) for name in list(RATES)[:4]],
+    "three of 30, mostly solved": [("mostly solved (0.3, 0.1)", 30, 16)] * 3,
+}
+"""Several benchmarks of (shape, problems, samples), of which the mean is told, each of equal weight."""
 
 
 def coverage(
@@ -41,9 +53,31 @@ def coverage(
         elif kind == "pair":
             found, truth = paired_interval(seen_better, seen, seed=turn), GAMMA * (1 - mean)
         else:
-            found, truth = ratio_interval(seen_better - seen, 1 - seen, seed=turn), GAMMA
+            found, truth = ratio_interval(seen_better - seen, 1 - seen), GAMMA
         hits += found is not None and found.low <= truth <= found.high
     return hits / rounds
+
+
+def coverage_over_sets(exams: list[tuple[str, int, int]], rounds: int, seed: int) -> tuple[float, float]:
+    """The same of the mean over benchmarks: of one model, and of the paired difference of two."""
+    random = np.random.default_rng(seed)
+    means = [RATES[name][0] / sum(RATES[name]) for name, _, _ in exams]
+    level = sum(means) / len(means)
+    lead = GAMMA * (1 - level)
+    hits = [0, 0]
+    for turn in range(rounds):
+        single, paired = [], []
+        for name, problems, samples in exams:
+            base = random.beta(*RATES[name], problems)
+            better = base + GAMMA * (1 - base)
+            seen, seen_better = (random.binomial(samples, rate) / samples for rate in (base, better))
+            one, two = interval(seen, seed=turn), paired_interval(seen_better, seen, seed=turn)
+            single.append(Estimate.of(one, problems, problems * samples))
+            paired.append(Estimate.of(two, problems, problems * samples))
+        for at, (found, truth) in enumerate(((over_sets(single), level), (over_sets(paired), lead))):
+            assert found.low is not None and found.high is not None
+            hits[at] += found.low <= truth <= found.high
+    return hits[0] / rounds, hits[1] / rounds
 
 
 def main() -> None:
@@ -57,6 +91,10 @@ def main() -> None:
         for name, rates in RATES.items():
             shares = [coverage(kind, rates, *size, options.rounds, options.seed) for size in sizes]
             print(f"{kind + ', ' + name:34}" + "".join(f"{share:>11.3f}" for share in shares), flush=True)
+    print(f"{'mean over benchmarks':34}{'one model':>11}{'difference':>12}")
+    for name, exams in EXAMS.items():
+        single, paired = coverage_over_sets(exams, options.rounds, options.seed)
+        print(f"{name:34}{single:>11.3f}{paired:>12.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 from distillkit import benchmarks
 from distillkit.errors import RecipeError
 from distillkit.hub import parse_reference
+from distillkit.store import Store
 from distillkit.verifiers import KINDS
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -154,6 +155,88 @@ def test_benchmarks_are_scored_by_name(hub: HubServer, tmp_path: Path) -> None:
     asked = len(hub.log)
     assert command(hub.url, tmp_path, "run", "r.yaml").returncode == 0
     assert len(hub.log) == asked  # the lock and the store know all of it
+
+
+STUDIED = """\
+name: studied
+verifiers: {math: {kind: math}}
+engine: {kind: transformers}
+stages:
+  - {name: scores, kind: evaluate, models: [toy:base], max_tokens: 32, benchmarks: {aime24: 3}}
+  - {name: curve, kind: budget_curve, models: [toy:base], max_tokens: 32, benchmarks: [aime24], n: 2, budgets: [0, 16],
+     force: {answer: "<answer>", max_tokens: 4}}
+  - {name: probes, kind: probe, models: [toy:base], max_tokens: 32, benchmarks: {aime24: {n: 3}}}
+"""
+
+
+def test_a_benchmark_is_looked_behind_as_it_is_scored(hub: HubServer, tmp_path: Path) -> None:
+    rows = [{"problem": f"{left} + 3", "answer": str(left + 3)} for left in range(4)]
+    data = "data/train-00000-of-00001.parquet"
+    commit = hub.commit("dataset", "HuggingFaceH4/aime_2024", {data: parquet(rows)})
+    (tmp_path / "r.yaml").write_text(STUDIED)
+    done = command(hub.url, tmp_path, "run", "r.yaml")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "r.lock").read_text()) == {"dataset:HuggingFaceH4/aime_2024": commit}
+    store, found, texts = Store(tmp_path / "store"), {}, {}
+    for kind in ("evaluate", "budget_curve", "probe"):
+        [folder] = store.artifacts.glob(f"{kind}-*")
+        made = store.open(folder.name)
+        found[kind] = made.manifest
+        rows = [row for row in made.rows("completions") if not row["parent_id"]]
+        texts[kind] = {row["id"]: row["completion"] for row in rows}
+    scored = found["evaluate"].summary["settings"]["benchmarks"]["aime24"]
+    for kind, n in (("budget_curve", 2), ("probe", 3)):
+        assert found[kind].declared["benchmarks"]["aime24"]["declared"]["verifier"]["kind"] == "math"
+        assert found[kind].inputs["benchmarks"] == found["evaluate"].inputs["benchmarks"]
+        settings = found[kind].summary["settings"]
+        assert settings["benchmark"] == "aime24"
+        assert {key: settings[key] for key in scored} == scored | {"n": n}
+    # With evaluate's settings they look at evaluate's own completions.
+    assert len(texts["evaluate"]) == len(texts["probe"]) == 12 and texts["probe"] == texts["evaluate"]
+    assert len(texts["budget_curve"]) == 8 and texts["budget_curve"].items() <= texts["evaluate"].items()
+    uncut = found["budget_curve"].summary["curves"]["toy:base"]["uncut"]["accuracy"]
+    assert (uncut["n"], uncut["samples"]) == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("[aime24]", "[aime24, math500]", "one set of problems makes one curve, here are aime24, math500"),
+        ("[aime24]", "[aime42]", "'aime42' is neither an earlier problems stage nor a built-in benchmark"),
+        ("[aime24]", "[humaneval]", "benchmarks.humaneval: code judges whole texts, and a forced answer is one line"),
+        ("max_tokens: 32, benchmarks: [aime24]", "problems: scores", "max_tokens: give it; scores has none of its own"),
+        ("{kind: math}}", "{kind: exact}}", "benchmarks.aime24: is judged by math, but verifiers.math of the recipe is"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_looked_behind_is_refused_by_check(
+    tmp_path: Path, old: str, new: str, says: str
+) -> None:
+    from distillkit.check import check
+    from distillkit.recipe import load
+
+    assert old in STUDIED
+    (tmp_path / "r.yaml").write_text(STUDIED.replace(old, new))
+    with pytest.raises(RecipeError) as error:
+        check(load(tmp_path / "r.yaml"), tmp_path)
+    assert says in str(error.value)
+
+
+def test_a_stage_under_the_name_of_a_benchmark_is_named_as_problems(tmp_path: Path) -> None:
+    from distillkit.check import check
+    from distillkit.recipe import load
+
+    (tmp_path / "in.jsonl").write_text('{"prompt": "1 + 1", "reference": "2"}\n')
+    made = "stages:\n  - {name: aime24, kind: problems, file: in.jsonl, split: heldout}"
+    text = STUDIED.replace("stages:", made)
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(
+        RecipeError, match=r"benchmarks\.aime24: is the name of a stage here and of a built-in"
+    ):
+        check(load(tmp_path / "r.yaml"), tmp_path)
+    for own in ("benchmarks: {aime24: 3}", "benchmarks: [aime24]", "benchmarks: {aime24: {n: 3}}"):
+        text = text.replace(own, "problems: aime24")
+    (tmp_path / "r.yaml").write_text(text)
+    assert check(load(tmp_path / "r.yaml"), tmp_path).warnings == []
 
 
 def test_a_judge_that_the_recipe_has_otherwise_is_refused(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from distillkit.budget import (
     Budget,
     Cost,
     GigaBytes,
+    Turns,
     flops_per_token,
     generation,
     grpo,
+    rollouts,
     tokens_per_second,
     training,
     utilisation,
@@ -238,6 +240,73 @@ def test_grpo_is_rollouts_and_training() -> None:
     assert both.memory_gb == learning.memory_gb
     referred = grpo(model, machine, load, 10_000, 2000, reference=True)
     assert referred.gpu_hours > both.gpu_hours
+
+
+def test_a_turn_waits_for_its_longest_completion() -> None:
+    model, machine = named("7B"), Budget(gpus=8)
+
+    def hours(**changes: Any) -> float:
+        shape = {
+            "completions": 10_240,
+            "mean_tokens": 1000,
+            "longest_tokens": 4000,
+            "at_once": 1024,
+            **changes,
+        }
+        return rollouts(model, machine, **shape).gpu_hours
+
+    even, small, capped = hours(longest_tokens=1000), hours(at_once=128), hours(mean_tokens=3000)
+    assert hours() > 1.3 * even
+    assert (
+        4 < small / hours() < 8
+    )  # eight times as many turns, which read the same weights for fewer completions
+    assert capped < 2 * hours()  # three times the tokens of turns that are hardly longer
+    assert hours(completions=20_480) == pytest.approx(2 * hours())
+    assert hours(share=0.25) > hours()  # fewer at once
+    assert rollouts(named("72B"), machine, 128, 100, 1000, 128).memory_gb < 80  # an engine on two GPUs
+
+
+def test_a_trainer_pads_to_the_longest_and_reads_again() -> None:
+    model, machine, load = named("7B"), Budget(gpus=8), Load(max_length=4096)
+    turns = Turns(1024, 4000)
+    sampled = rollouts(model, machine, 10_240, 1000, 4000, 1024)
+    learnt = training(model, machine, load, 10_240 * 4200)
+
+    def hours(**more: Any) -> float:
+        return grpo(model, machine, load, 10_240, 1000, turns=turns, **more).gpu_hours
+
+    assert hours() == pytest.approx(sampled.gpu_hours + learnt.gpu_hours)
+    assert hours(reference=True) == hours(rescored=True) == pytest.approx(hours() + learnt.gpu_hours / 4)
+    assert hours(iterations=3) == pytest.approx(hours() + 2 * learnt.gpu_hours)
+    assert hours(iterations=3, rescored=True) == pytest.approx(hours(iterations=3) + learnt.gpu_hours / 4)
+
+
+QWEN25_1_5B = config(1536, 28, 8960, 12, 2, 151936, model_type="qwen2", **TIED)
+QWEN25_32B = config(5120, 64, 27648, 40, 8, 152064, model_type="qwen2")
+
+
+@pytest.mark.parametrize(
+    ("model", "machine", "completions", "at_once", "mean_tokens", "cap", "published"),
+    [
+        # DeepScaleR at 8K: 394 s for a step on 8 A100 (github.com/rllm-org/rllm, thread 29); 128 x 8 completions.
+        (QWEN25_1_5B, Budget(gpus=8, gpu="a100"), 1024, 1024, 5000, 8192, 394 * 8 / 3600),
+        # SimpleRL-Zoo (hkust-nlp/simpleRL-reason, README and thread 69): 100 steps of 1,024 x 8 completions,
+        # 15 hours on 16 H100; 1.5 days on 64.
+        (QWEN25_7B, Budget(gpus=16), 819_200, 8192, 700, 8192, 15 * 16),
+        (QWEN25_32B, Budget(gpus=64), 819_200, 8192, 800, 8192, 36 * 64),
+    ],
+)
+def test_published_rl_runs_take_up_to_twice_the_estimate(
+    model: dict[str, Any], machine: Budget, completions: int, at_once: int, mean_tokens: float, cap: int,
+    published: float,
+) -> None:  # fmt: skip
+    # Their trainers pad nothing, and read each completion once more with the model and once with a reference.
+    size = model_size("x", model)
+    assert size is not None
+    sampled = rollouts(size, machine, completions, mean_tokens, cap, at_once, 150)
+    learnt = training(size, machine, Load(max_length=cap), round(completions * (mean_tokens + 150)))
+    ratio = published / (sampled.gpu_hours + 1.5 * learnt.gpu_hours)
+    assert 1 < ratio < 2
 
 
 def test_costs_add_up() -> None:

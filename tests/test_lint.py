@@ -1,10 +1,13 @@
 """Lints: numbers that a recipe pays for and cannot trust, one line each."""
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from distillkit.check import check
+from distillkit.cli import cli
 from distillkit.errors import RecipeError
 from distillkit.lint import cost_lint
 from distillkit.plan import plan
@@ -125,5 +128,32 @@ def test_evaluation_above_a_tenth_of_the_cost() -> None:
     ]
     assert cost_lint(costs | {"more": ("sft", 100.0)}) == []
     assert cost_lint({"scores": ("evaluate", 20.0)}) == []  # there is nothing else to pay for
-    assert cost_lint({name: (kind, hours / 1000) for name, (kind, hours) in costs.items()}) == []
     assert cost_lint({name: (kind, hours / 1000) for name, (kind, hours) in costs.items()}) == []  # minutes
+
+
+DEAR = """\
+name: dear
+engine: {kind: vllm}
+verifiers: {math: {kind: math}}
+stages:
+  - {name: problems, kind: problems, file: in.jsonl, limit: 1000}
+  - {name: zero, kind: grpo, model: org/Base-7B, input: problems, steps: 20, max_completion_length: 2048, learning_rate: 1.0e-6}
+  - {name: scores, kind: evaluate, models: [org/Base-7B, zero], benchmarks: {math500: 4, aime24: 64}}
+"""
+
+
+def test_check_tells_of_it_before_anything_is_there(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "1 + 1", "reference": "2"}\n')
+    (tmp_path / "r.yaml").write_text(DEAR)
+
+    def told(*changes: str) -> list[str]:
+        sets = [part for change in changes for part in ("--set", change)]
+        answer = CliRunner().invoke(cli, ["check", str(tmp_path / "r.yaml"), "--json", *sets])
+        assert answer.exit_code == 0, answer.output
+        return list(json.loads(answer.output)["warnings"])
+
+    [line] = [line for line in told() if "GPU-hours" in line]
+    assert line.startswith("evaluation (scores) takes ") and "more than 10%; fewer samples (n)" in line
+    assert not any("GPU-hours" in line for line in told("stages.zero.steps=400000"))
+    # Where the size of a model, or the rows of a training, are not known, a share of the whole cannot be either.
+    assert not any("GPU-hours" in line for line in told("stages.zero.model=org/Base"))

@@ -8,6 +8,8 @@ from distillkit.engines.transformers import TransformersEngine
 from distillkit.errors import RecipeError, StageError
 from distillkit.sampling import Sampling
 from distillkit.scoring import (
+    Estimate,
+    Group,
     Judged,
     Leading,
     Scoring,
@@ -27,6 +29,7 @@ from distillkit.scoring import (
     leading,
     metrics,
     outcome,
+    over_sets,
     pass_at,
     reach,
     realised_gamma,
@@ -309,7 +312,7 @@ def test_the_best_model_leads_the_mean_over_benchmarks() -> None:
     low, high = [counted("a", 1, 4)], [counted("a", 3, 4)]
     found = best({"one": [low, high], "two": [high, high]})
     assert found is not None and (found["model"], found["value"], found["runner_up"]) == ("two", 0.75, "one")
-    assert (found["difference"], found["clear"]) == (None, False)
+    assert (found["difference"]["value"], found["clear"], found["benchmarks"]) == (0.25, False, 2)
     many = (
         [counted(f"p{i}", 3 + i % 2, 4) for i in range(12)],
         [counted(f"p{i}", i % 2, 4) for i in range(12)],
@@ -319,6 +322,43 @@ def test_the_best_model_leads_the_mean_over_benchmarks() -> None:
     assert best({"one": [low], "same": [low]})["model"] == "one"  # type: ignore[index]
     assert best({"alone": [low]}) is None
     assert best({"one": [low], "none": [[]]}) is None
+
+
+def test_the_mean_over_benchmarks_weighs_them_equally() -> None:
+    small = Estimate(0.5, 0.3, 0.8, 30, 120, 0.09)
+    large = Estimate(0.7, 0.66, 0.73, 500, 2000, 0.02)
+    found = over_sets([small, large])
+    assert (found.value, found.n, found.samples) == (0.6, 530, 2120)
+    assert found.error == pytest.approx((0.09**2 + 0.02**2) ** 0.5 / 2, abs=1e-6)
+    assert found.low == pytest.approx(0.6 - (0.2**2 + 0.04**2) ** 0.5 / 2, abs=1e-6)
+    assert found.high == pytest.approx(0.6 + (0.3**2 + 0.03**2) ** 0.5 / 2, abs=1e-6)
+    assert over_sets([small]) is small
+    assert over_sets([small, Estimate(None, None, None, 3, 0)]) == Estimate(None, None, None, 33, 120)
+    assert over_sets([]) == Estimate(None, None, None, 0, 0)
+    assert over_sets([small, large._replace(error=None)]).error is None
+    assert Estimate.read({**small.as_json(), "model": "m"}) == small
+    assert small.negated().negated() == small and small.negated().low == -0.8
+
+
+def test_the_best_over_benchmarks_has_an_interval_that_is_paired() -> None:
+    """Half of the problems of each benchmark are hard for both; where one model leads by one problem in ten it is clear."""
+
+    def scored(right: int) -> list[list[Group]]:
+        sizes = {"one": 20, "two": 60}
+        return [
+            [counted(f"{name}{at}", 4 if at % 10 < right else 0, 4) for at in range(size)]
+            for name, size in sizes.items()
+        ]
+
+    found = best({"a": scored(5), "b": scored(6), "c": scored(2)})
+    assert found is not None
+    assert (found["model"], found["value"], found["runner_up"]) == ("b", 0.6, "a")
+    assert found["low"] < 0.5 and found["high"] > 0.7  # alone neither could be told from the other
+    assert found["difference"]["value"] == pytest.approx(0.1) and found["clear"] is True
+    assert found["difference"]["error"] < found["error"]
+    same = best({"a": scored(5), "b": scored(5)})
+    assert same is not None and (same["model"], same["clear"]) == ("a", False)
+    assert same["difference"]["low"] < 0 < same["difference"]["high"]
 
 
 def test_a_cap_cuts_text_score_and_vote() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from distillkit.scoring import Spending
 from distillkit.show import knee_text, settings_text, spending_grid
+from distillkit.show.evaluation import best_text
 from distillkit.trace import Trace
 
 ENGINE = {
@@ -68,3 +69,20 @@ def test_a_missing_knee_says_why() -> None:
     assert knee_text("m", curve(0.0, 0.0), 0.02) == "m: no knee: nothing is right at any budget"
     assert knee_text("m", curve(0.0, None), 0.02) == "m: no knee: nothing is right at any budget"
     assert knee_text("m", curve(0.1, 0.5), 0.02).endswith("does doubling buy at most 2 points")
+
+
+def test_a_benchmark_that_was_looked_behind_is_named() -> None:
+    assert settings_text({"benchmark": "aime24", "n": 4}) == (
+        "on aime24: samples per problem: 4; 95 % intervals over problems"
+    )
+
+
+def test_the_best_of_several_stands_with_its_interval_and_its_doubt() -> None:
+    found = {"model": "zero", "value": 0.6, "low": 0.5, "high": 0.7, "runner_up": "sft", "benchmarks": 3}
+    gap = {"value": 0.02, "low": -0.01, "high": 0.05}
+    assert best_text(found | {"difference": gap, "clear": False}) == (
+        "best: zero (pass@1 0.600 [0.500, 0.700], mean over 3 benchmarks), not to be told from sft, "
+        "+0.020 [-0.010, +0.050]"
+    )
+    old = {"model": "zero", "value": 0.6, "runner_up": "sft", "difference": None, "clear": False}
+    assert best_text(old) == "best: zero (pass@1 0.600), not to be told from sft"

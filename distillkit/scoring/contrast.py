@@ -8,13 +8,13 @@ Source: whether RL reaches beyond its base's pass@k, Yue et al. 2025, arXiv:2504
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from statistics import fmean, stdev
+from statistics import stdev
 from typing import Any
 
 from distillkit.artifact import Row
 from distillkit.interval import paired_interval
 from distillkit.scoring.judged import Group, outcome
-from distillkit.scoring.metric import Estimate, counts_of, metrics, pass_at
+from distillkit.scoring.metric import Estimate, counts_of, metrics, over_sets, pass_at
 from distillkit.stats import BANDS, band, pass_at_k
 
 BY_BAND = {
@@ -104,26 +104,24 @@ def bands(base: Sequence[Group], model: Sequence[Group]) -> list[Row]:
 def best(scores: Mapping[str, Sequence[Sequence[Group]]]) -> dict[str, Any] | None:
     """Which of several models to keep: model -> its groups, benchmark by benchmark, in one order.
 
-    {model, metric, value: pass@1 averaged over benchmarks, runner_up, difference, clear}. The first of equals wins.
-    `difference` to the runner-up is told for one benchmark only; `clear`: its interval lies above 0. None for one model
-    alone, or where one has nothing judged.
+    {model, metric, value, low, high, n, samples, error: pass@1 averaged over benchmarks, benchmarks: how many,
+    runner_up, difference: paired, averaged alike, clear: whether its interval lies above 0}. The first of equals wins.
+    None for one model alone, or where one has nothing judged. The best of many has had luck too: its value is that of
+    a new evaluation only where it is clear of the next.
     """
-    values = {}
-    for model, sets in scores.items():
-        rates = [pass_at(groups, 1).value for groups in sets]
-        if any(rate is None for rate in rates):
-            return None
-        values[model] = fmean(rate for rate in rates if rate is not None)
-    if len(values) < 2:
+    means = {model: over_sets([pass_at(groups, 1) for groups in sets]) for model, sets in scores.items()}
+    values = {model: mean.value for model, mean in means.items() if mean.value is not None}
+    if len(values) < max(2, len(scores)):
         return None
     first, second, *_ = sorted(values, key=lambda model: -values[model])
-    single = len(scores[first]) == 1
-    gap = difference(scores[second][0], scores[first][0]) if single else None
+    pairs = zip(scores[second], scores[first], strict=True)
+    gap = over_sets([difference(before, after) for before, after in pairs])
     return {
         "model": first,
         "metric": "pass@1",
-        "value": round(values[first], 6),
+        **means[first].as_json(),
+        "benchmarks": len(scores[first]),
         "runner_up": second,
-        "difference": gap.as_json() if gap else None,
-        "clear": gap is not None and gap.low is not None and gap.low > 0,
+        "difference": gap.as_json(),
+        "clear": gap.low is not None and gap.low > 0,
     }

@@ -5,7 +5,7 @@ Each completion is judged once by the verifier of its domain; equal ones of a pr
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +44,8 @@ class Judged:
     reflections: int
     formatted: bool = False
     """Whether it is reasoning, then one answer, and nothing else (text.is_formatted)."""
+    shares: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """What else its verdict says (Verifier.shares)."""
 
     @property
     def correct(self) -> bool:
@@ -81,8 +83,10 @@ class Scoring(Strict):
                     "scores no model; give the problems a reference and another verifier"
                 )
         firsts = {_key(trace): trace for trace in reversed(traces)}
+        verdicts = _grade(firsts, verifiers)
         found = {
-            key: (verdict, *self._measure(firsts[key])) for key, verdict in _grade(firsts, verifiers).items()
+            key: (verdicts[key], verifiers[trace.domain].shares(verdicts[key]), *self._measure(trace))
+            for key, trace in firsts.items()
         }
         return [_judged(trace, *found[_key(trace)]) for trace in traces]
 
@@ -126,7 +130,14 @@ def _grade(traces: Mapping[_Key, Trace], verifiers: Mapping[str, Verifier]) -> d
     return found
 
 
-def _judged(trace: Trace, verdict: Verdict, mixed: bool, share: float, reflections: int) -> Judged:
+def _judged(
+    trace: Trace,
+    verdict: Verdict,
+    shares: Mapping[str, tuple[int, int]],
+    mixed: bool,
+    share: float,
+    reflections: int,
+) -> Judged:
     return Judged(
         id=trace.id,
         problem_id=trace.problem_id,
@@ -143,6 +154,7 @@ def _judged(trace: Trace, verdict: Verdict, mixed: bool, share: float, reflectio
         formatted=is_formatted(
             trace.completion, prefilled=bool(trace.reasoning) and THINK not in trace.completion
         ),
+        shares=shares,
     )
 
 

@@ -41,6 +41,25 @@ class Estimate(NamedTuple):
         value, low, high = (round(each, 6) for each in (found.value, found.low, found.high))
         return cls(value, low, high, n, samples, None if error is None else round(error, 6))
 
+    @classmethod
+    def read(cls, row: Mapping[str, Any]) -> "Estimate":
+        """The estimate in a row of JSON, whatever else the row holds; what it lacks is None."""
+        known: dict[str, Any] = {name: row.get(name) for name in cls._fields}
+        return cls(**known)
+
+    @property
+    def interval(self) -> Interval | None:
+        """Value and bounds; None where there is nothing to tell."""
+        if self.value is None or self.low is None or self.high is None:
+            return None
+        return Interval(self.value, self.low, self.high)
+
+    def negated(self) -> "Estimate":
+        """The same of a difference the other way round."""
+        if self.value is None or self.low is None or self.high is None:
+            return self
+        return self._replace(value=-self.value, low=-self.high, high=-self.low)
+
     def as_json(self) -> dict[str, float | int | None]:
         return self._asdict()
 
@@ -85,6 +104,7 @@ def metrics(
     | mixed_language | share with words of two or more languages |
     | language_share | mean share of words in the target language |
     | reflection | share with at least one reflection phrase |
+    | whatever the verifier adds | a ratio of sums (Verifier.shares): the accuracies of IFEval |
 
     A value is the mean over problems of the problem's mean. A problem with nothing to count does not stand in
     it, and a metric that no problem stands in is absent (length of wrong answers where all are right); so is
@@ -94,6 +114,7 @@ def metrics(
     """
     found = {name: per_sample(groups, bounds, read) for name, (bounds, read) in _PER_SAMPLE.items()}
     found |= {f"pass@{k}": pass_at(groups, k) for k in ks if k > 1}
+    found |= {name: share_of(groups, name) for name in _names_of_shares(groups)}
     if votes and all(verifiers[group[0].domain].votes for group in groups):
         cast = ballots if ballots is not None else ballots_of(groups, verifiers)
         told = [cast[group[0].problem_id] for group in groups]
@@ -109,10 +130,49 @@ def per_sample(groups: Sequence[Group], bounds: Bounds, read: Callable[[Judged],
     return mean_over([fmean(column) for column in told], sum(map(len, told)), bounds)
 
 
+def _names_of_shares(groups: Sequence[Group]) -> list[str]:
+    return sorted({name for group in groups for each in group for name in each.shares})
+
+
+def share_of(groups: Sequence[Group], name: str) -> Estimate:
+    """One of the verifier's shares: what was done over what was asked, problems with more asked weighing more."""
+    columns = [[each.shares[name] for each in group if name in each.shares] for group in groups]
+    told = [column for column in columns if column]
+    done, asked = ([fmean(share[part] for share in column) for column in told] for part in (0, 1))
+    samples = sum(map(len, told))
+    if set(asked) == {1.0}:
+        return mean_over(done, samples)
+    return Estimate.of(ratio_interval(done, asked), len(told), samples)
+
+
 def mean_over(values: Sequence[float], samples: int, bounds: Bounds = SHARE) -> Estimate:
     """The mean of one value per problem, with its interval and its standard error."""
     error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
     return Estimate.of(interval(values, bounds=bounds) if values else None, len(values), samples, error)
+
+
+def over_sets(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of what several sets of problems say, each of equal weight; that of a single set is itself.
+
+    error: the sets are independent, so their variances add, over the square of their number. Interval: the distances
+    from value to bound add in squares likewise, since each set's own interval is the best that is known of it. n and
+    samples are sums. No value where a set has none. Measured coverage stands in docs/evaluation.md.
+
+    Source: MOVER, Zou, Huang and Zhang 2009, "A note on confidence interval estimation for a linear function of
+    binomial proportions", Computational Statistics and Data Analysis 53.
+    """
+    if len(estimates) == 1:
+        return estimates[0]
+    n, samples = sum(each.n for each in estimates), sum(each.samples for each in estimates)
+    found = [each.interval for each in estimates if each.interval is not None]
+    if not found or len(found) < len(estimates):
+        return Estimate(None, None, None, n, samples)
+    value = fmean(each.value for each in found)
+    low = value - math.hypot(*(each.value - each.low for each in found)) / len(found)
+    high = value + math.hypot(*(each.high - each.value for each in found)) / len(found)
+    errors = [each.error for each in estimates if each.error is not None]
+    error = math.hypot(*errors) / len(found) if len(errors) == len(found) else None
+    return Estimate.of(Interval(value, low, high), n, samples, error)
 
 
 def counts_of(groups: Sequence[Group], at_least: int = 1) -> tuple[list[int], list[int]]:

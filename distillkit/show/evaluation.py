@@ -183,8 +183,10 @@ def _speeds(draws: Rows) -> dict[tuple[Any, Any], float]:
 
 def best_text(best: Summary) -> str:
     """Which of several models is the best, and whether that is sure."""
+    metric, sets = best.get("metric", "pass@1"), best.get("benchmarks") or 1
+    over = f", mean over {sets} benchmarks" if sets > 1 else ""
+    found = f"best: {best.get('model')} ({metric} {score_text(metric, best)}{over})"
     runner_up = best.get("runner_up")
-    found = f"best: {best.get('model')} ({best.get('metric', 'pass@1')} {best.get('value') or 0.0:.3f})"
     if runner_up is None:
         return found
     difference = signed_text(best.get("difference"))

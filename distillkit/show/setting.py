@@ -28,6 +28,7 @@ def settings_text(settings: Settings) -> str:
     else:
         way = next(iter(ways.values()), _way(settings))
     told = [
+        f"on {settings['benchmark']}: " if settings.get("benchmark") else "",
         f"samples per problem: {samples}; " if n is not None else "",
         f"{way}, " if way else "",
         _engine(settings),

@@ -4,33 +4,22 @@ No stage itself, but the second half of evaluate.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from distillkit import scoring
 from distillkit.artifact import Model, Row
 from distillkit.reader import look_up
-from distillkit.scoring import (
-    Ballot,
-    Group,
-    Judged,
-    Spending,
-    by_problem,
-    leading,
-    outcome,
-    verdict_row,
-    verdict_schema,
-)
+from distillkit.scoring import Ballot, Group, Judged, by_problem, leading, outcome, verdict_schema
 from distillkit.stages.base import Job, write_shards
+from distillkit.stages.book import Book
 from distillkit.stages.outlook import size_of
 from distillkit.stages.scored import Complexity, ProblemSet
-from distillkit.trace import Trace, to_row, trace_schema
+from distillkit.trace import Trace
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LARGE_REFERENCE = 65_536
-"""Characters from which a reference (a suite of tests) is not repeated with each of its completions."""
 SWEPT = ("pass@1", "pass@", "cons@", "truncated", "no_answer", "mean_tokens")
 """What is told of each point of a sweep."""
 
@@ -46,15 +35,14 @@ class Answers:
     """One group per problem, at the first temperature."""
     swept: dict[tuple[str, str, float], list[Group]] = field(default_factory=dict)
     """The same for each further temperature."""
-    completions: dict[str, Row] = field(default_factory=dict)
-    verdicts: dict[str, Row] = field(default_factory=dict)
-    """Both by trace id: what two benchmarks, or two names of equal weights, share stands under the first."""
-    others: dict[str, tuple[Row, Row]] = field(default_factory=dict)
-    """Completion and verdict of the further temperatures."""
     ballots: dict[Key, dict[str, Ballot]] = field(default_factory=dict)
     """The votes on each problem, where its verifier can compare answers."""
-    spending: Spending = field(default_factory=Spending)
-    """What the completions of all temperatures took."""
+    book: Book = field(default_factory=Book)
+    """The tables of the first temperature."""
+
+    def __post_init__(self) -> None:
+        self.others = self.book.aside()
+        """Those of the further temperatures."""
 
     @property
     def samples(self) -> int:
@@ -72,32 +60,25 @@ class Answers:
         key = model, given.name
         self.groups[key] = by_problem(judged)
         self.ballots[key] = scoring.ballots_of(self.groups[key], given.verifiers)
-        for trace, each in zip(traces, judged, strict=True):
-            self.completions.setdefault(trace.id, _row(trace))
-            self.verdicts.setdefault(trace.id, {"model": model, "benchmark": given.name, **verdict_row(each)})
+        self.book.add(traces, judged, model=model, benchmark=given.name)
 
     def add_swept(
         self, model: str, given: ProblemSet, temperature: float, traces: Sequence[Trace], judged: list[Judged]
     ) -> None:
         """Take in what a model said at a further temperature."""
         self.swept[model, given.name, temperature] = by_problem(judged)
-        for trace, each in zip(traces, judged, strict=True):
-            named = {"model": model, "benchmark": given.name, "temperature": temperature}
-            self.others.setdefault(trace.id, (_row(trace), named | verdict_row(each)))
+        self.others.add(traces, judged, model=model, benchmark=given.name, temperature=temperature)
 
     def write(self, job: Job) -> None:
-        """Write the tables, and count what could not be judged."""
+        """Write the tables, and tell what could not be judged."""
         import pyarrow as pa
 
-        write_shards(job, list(self.completions.values()), trace_schema(), "completions")
-        write_shards(job, list(self.verdicts.values()), verdict_schema("model", "benchmark"), "verdicts")
+        schema = verdict_schema("model", "benchmark")
+        self.book.write(job, schema)
         write_shards(job, list(self._problems()), problem_schema(), "problems")
-        if self.others:
-            schema = verdict_schema("model", "benchmark").append(pa.field("temperature", pa.float64()))
-            write_shards(job, [row for row, _ in self.others.values()], trace_schema(), "swept_completions")
-            write_shards(job, [row for _, row in self.others.values()], schema, "swept_verdicts")
-        every = [*self.groups.values(), *self.swept.values()]
-        scoring.count_judged(job.out, [each for groups in every for group in groups for each in group])
+        if self.others.completions:
+            self.others.write(job, schema.append(pa.field("temperature", pa.float64())), "swept_")
+        self.book.tell(job)
 
     def _problems(self) -> Iterator[Row]:
         for (model, benchmark), groups in self.groups.items():
@@ -247,13 +228,6 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value
-
-
-def _row(trace: Trace) -> Row:
-    row = to_row(trace)
-    if len(row["reference"]) > LARGE_REFERENCE:
-        return to_row(replace(trace, reference={"omitted": len(row["reference"])}))
-    return row
 
 
 def problem_schema() -> "pa.Schema":

@@ -11,30 +11,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from distillkit.artifact import Manifest, Model, Row
-from distillkit.sampling import Sampling, draw
+from distillkit.artifact import Model, Row
+from distillkit.errors import RecipeError
 from distillkit.sampling.resume import require_continuing
-from distillkit.scoring import (
-    Judged,
-    Scoring,
-    Spending,
-    by_problem,
-    count_judged,
-    pass_at,
-    settings,
-    verdict_row,
-    verdict_schema,
-    warn_failed,
-)
-from distillkit.stages.base import PROBLEMS, SCORES, WEIGHTS, Job, Stage, Wire, require_rows, write_shards
-from distillkit.stages.forcing import Forcing, offsets_tokenizer, thoughts
+from distillkit.scoring import Judged, by_problem, pass_at, verdict_schema
+from distillkit.stages.base import Job, write_shards
+from distillkit.stages.book import Book
+from distillkit.stages.forcing import offsets_tokenizer, thoughts
 from distillkit.stages.frontier import front, knee
 from distillkit.stages.outlook import size_of
-from distillkit.trace import Trace, to_row, trace_schema
+from distillkit.stages.scored import ProblemSet
+from distillkit.stages.study import Study
+from distillkit.trace import Trace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +48,7 @@ class Answered:
     forced: bool
 
 
-class BudgetCurve(Stage, Sampling, Scoring):
+class BudgetCurve(Study):
     """Models and problems in; accuracy under each thinking budget out.
 
     Tables: `completions` (traces; those whose answer was forced have a `parent_id`), `verdicts` (by trace id)
@@ -64,22 +56,9 @@ class BudgetCurve(Stage, Sampling, Scoring):
     `tokens` (generated for it, whenever that was) and `settings`.
     """
 
-    MAKES: ClassVar[str] = SCORES
-    DRAWS: ClassVar[bool] = True
-    JUDGES: ClassVar[bool] = True
-    CHILD: ClassVar[bool] = True
-
     kind: Literal["budget_curve"] = "budget_curve"
-    models: Annotated[list[str], Wire((WEIGHTS,), external=True, named=True), Field(min_length=1)]
-    """Models to compare: a stage, org/name[@rev] on the Hub, ./path, or a packaged one."""
-    problems: Annotated[str | None, Wire((PROBLEMS,), heldout=True)] = None
-    """A problems stage; left out: the nearest held-out problems."""
     budgets: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """Most tokens of thinking, best each twice the one before; 0 answers without any."""
-    n: int = Field(4, ge=1)
-    """Samples per problem."""
-    force: Forcing = Forcing()
-    """How an answer is forced where the thinking was cut."""
     knee_gain: float = Field(0.02, ge=0, le=1)
     """Doubling the budget is worth no more than this at the knee of a curve, and behind it."""
 
@@ -87,71 +66,60 @@ class BudgetCurve(Stage, Sampling, Scoring):
     def _check_budgets(self) -> Self:
         if self.budgets != sorted(set(self.budgets)):
             raise ValueError("budgets: write each once, the smallest first")
-        if self.budgets[-1] > self.max_tokens:
+        if self.budgets[-1] > self.cap:
             raise ValueError(
-                f"budgets: {self.budgets[-1]} is more than max_tokens ({self.max_tokens}), where thinking ends anyway"
+                f"budgets: {self.budgets[-1]} is more than max_tokens ({self.cap}), where thinking ends anyway"
             )
         return self
 
     def check(self, recipe_folder: Path) -> None:
+        super().check(recipe_folder)
         require_continuing(self)
+        for name in self.benchmarks:
+            judge = self.judge_of(name)
+            if judge is not None and not judge.votes:
+                raise RecipeError(
+                    f"benchmarks.{name}: {judge.kind} judges whole texts, and a forced answer is one line; take a "
+                    "benchmark whose answers are numbers, letters or formulas"
+                )
 
     @property
     def worth(self) -> float:
         """Tokens of all that a sample leads to, in completions of half the cap: every budget has an answer forced."""
-        return 1 + len(self.budgets) * self.force.max_tokens / (self.max_tokens / 2)
-
-    def limited(self, rows: int) -> Self:
-        return self.model_copy(update={"limit": min(self.limit or rows, rows)})
-
-    def accept(self, manifest: Manifest) -> None:
-        self.check_unjudged(self.name, manifest)
+        return 1 + len(self.budgets) * self.force.max_tokens / (self.cap / 2)
 
     def run(self, job: Job) -> None:
-        problems = job.problems("problems")[: self.limit]
-        require_rows(len(problems), f"{self.name}: problems", "give it problems to answer")
-        completions: dict[str, Row] = {}
-        verdicts: dict[str, Row] = {}
+        given = self.given(job)
+        book = Book()
         points: dict[str, Row] = {}
         curves: dict[str, Any] = {}
-        every: list[Judged] = []
-        spending = Spending()
         for model in job.models("models"):
-            drawn = draw(
-                self, model, problems, self.n, job.seed, job.store, job.progress, job.warn, job.replicas
-            )
-            traces = sorted(drawn, key=lambda trace: trace.id)
-            warn_failed(traces, job.warn)
-            answered = self._answered(model, traces, job)
-            judged = self._judged(answered, job)
-            every += judged.values()
-            spending.add(each.trace for each in answered)
+            answered = self._answered(model, given, job)
+            traces = list({each.trace.id: each.trace for each in answered}.values())
+            verdicts = self.judge(traces, given.verifiers)
+            book.add(traces, verdicts, model=model.name)
+            judged = {each.id: each for each in verdicts}
             curves[model.name] = self._curve(model, answered, judged)
             for each in answered:
-                completions.setdefault(each.trace.id, to_row(each.trace))
-                verdict = {"model": model.name, **verdict_row(judged[each.trace.id])}
-                verdicts.setdefault(each.trace.id, verdict)
                 row = _point_row(model, each, judged[each.trace.id])
                 points.setdefault(row["id"], row)
-        write_shards(job, list(completions.values()), trace_schema(), "completions")
-        write_shards(job, list(verdicts.values()), verdict_schema("model"), "verdicts")
+        book.write(job, verdict_schema("model"))
         write_shards(job, list(points.values()), point_schema(), "points")
-        count_judged(job.out, every)
-        job.out.summary = self._summary(curves, job, {problem.domain for problem in problems})
-        job.out.summary["tokens"] = sum(row["completion_tokens"] or 0 for row in completions.values())
-        job.out.telemetry |= spending.as_telemetry()
+        book.tell(job)
+        job.out.summary = self._summary(curves, given) | {"tokens": book.tokens}
 
-    def _answered(self, model: Model, traces: Sequence[Trace], job: Job) -> list[Answered]:
+    def _answered(self, model: Model, given: ProblemSet, job: Job) -> list[Answered]:
         """Every completion as it was sampled, and under each budget."""
-        thinking = thoughts(traces, offsets_tokenizer(self, model))
+        traces, sampling = self.draw(model, given, job), given.sampling
+        thinking = thoughts(traces, offsets_tokenizer(sampling, model))
         cut = [
             (budget, each)
             for budget in self.budgets
             for each in thinking.values()
             if each.goes_beyond(budget)
         ]
-        starts = [self.force.force(each, budget, self) for budget, each in cut]
-        forced = self.force.answers(self, model, starts, job)
+        starts = [self.force.force(each, budget, sampling) for budget, each in cut]
+        forced = self.force.answers(sampling, model, starts, job)
         found = []
         for trace in traces:
             known = None if trace.finish_reason == "error" else trace.completion_tokens
@@ -169,12 +137,6 @@ class BudgetCurve(Stage, Sampling, Scoring):
                 added = None if answer.finish_reason == "error" else answer.completion_tokens
                 spent = None if added is None else min(budget, thinking.tokens) + added
                 yield Answered(budget, answer, spent, True)
-
-    def _judged(self, answered: Sequence[Answered], job: Job) -> dict[str, Judged]:
-        """The judgement of every different trace, by its id."""
-        traces = list({each.trace.id: each.trace for each in answered}.values())
-        judged = self.judge(traces, job.verifiers)
-        return {each.id: each for each in judged}
 
     def _curve(
         self, model: Model, answered: Sequence[Answered], judged: Mapping[str, Judged]
@@ -204,23 +166,18 @@ class BudgetCurve(Stage, Sampling, Scoring):
             "knee": knee(points, self.knee_gain),
         }
 
-    def _summary(self, curves: dict[str, Any], job: Job, domains: set[str]) -> dict[str, Any]:
+    def _summary(self, curves: dict[str, Any], given: ProblemSet) -> dict[str, Any]:
         found = front(curves)
         on_it = {(each["model"], each["budget"]) for each in found}
         for model, curve in curves.items():
             for each in curve["points"]:
                 each["front"] = (model, each["budget"]) in on_it
-        told = {
-            "n": self.n,
-            "close": self.force.close,
-            "answer": self.force.opening(self),
-            "answer_tokens": self.force.max_tokens,
-        }
+        told = {"close": self.force.close, "answer_tokens": self.force.max_tokens}
         return {
             "curves": curves,
             "front": found,
             "knee_gain": self.knee_gain,
-            "settings": settings(self, job.verifiers, domains) | told,
+            "settings": self.settings(given) | told,
         }
 
 

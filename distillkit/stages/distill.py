@@ -27,7 +27,7 @@ from distillkit.training.diagnosis import on_the_way, warnings_of
 from distillkit.training.order import in_order
 from distillkit.training.passthrough import ConfigName
 from distillkit.training.preflight import check_end, fitting, require_prompts, require_template, settle_end
-from distillkit.training.rehearsal import memory_errors
+from distillkit.training.rehearsal import memory_errors, rehearse
 from distillkit.training.room import warn_of_memory
 from distillkit.training.run import Logs, built, load_trainer, save_weights, train, write_curves
 from distillkit.training.serving import finisher, serving
@@ -111,20 +111,24 @@ class Distill(WatchedStage):
         rows = self.rows(job, student, tokenizer)
         config = self.config(student, teacher, job)
         self.claim_checkpoints(job)
-        warn_of_memory(student, self.load(self.batch, self.max_completion_length), self.name, job.warn)
+        load = self.load(self.batch, self.max_completion_length)
+        warn_of_memory(
+            student, load, self.name, job.warn, self.trainer, self.share(self.batch), teacher=teacher
+        )
         trainer = load_trainer(
             DistillationTrainer,
             config,
             student,
             self.name,
             teacher_model=teacher.path,
-            train_dataset=dataset_of(rows, self.steps * self.batch, config.seed),
+            train_dataset=dataset_of(rows, self.steps * self.batch, config.seed, self.batch),
             processing_class=tokenizer,
             **self.adaptation(),
         )
         if stop_of(self.template) and not config.use_vllm:
             stop_at(trainer, tokenizer, stop_of(self.template))
         evaluation = self.watched(job, trainer, tokenizer, self.max_completion_length)
+        rehearse(trainer, self.name)
         longest = f"completions of up to {self.max_completion_length:,} tokens"
         with memory_errors(self.name, longest), sampling_errors(self.name, trainer):
             logs = train(trainer, self.name, job.progress, keep_steps=self.keep_steps)
@@ -218,11 +222,11 @@ def sizes(student: Model, teacher: Model) -> str | None:
     return None if own == other else f"{other:,} outputs against {own:,}"
 
 
-def dataset_of(rows: Sequence[dict[str, Any]], needed: int, seed: int) -> "Dataset":
+def dataset_of(rows: Sequence[dict[str, Any]], needed: int, seed: int, batch: int) -> "Dataset":
     """The prompts of the whole training in the order of their use."""
     from datasets import Dataset
 
-    return Dataset.from_list(list(rows)).select(in_order(len(rows), needed, seed))
+    return Dataset.from_list(list(rows)).select(in_order(len(rows), needed, seed, batch))
 
 
 def summary(logs: Logs) -> dict[str, Any]:

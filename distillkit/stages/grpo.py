@@ -37,7 +37,7 @@ from distillkit.training.preflight import (
 )
 from distillkit.training.probe import probe
 from distillkit.training.prompts import dataset_of, end_ids, window_of
-from distillkit.training.rehearsal import memory_errors
+from distillkit.training.rehearsal import memory_errors, rehearse
 from distillkit.training.rewards import (
     Accuracy,
     Circumstance,
@@ -80,7 +80,8 @@ class Grpo(WatchedStage):
     band: tuple[float, float] | None = None
     """Keep problems whose pass rate in the screening lies in [low, high]; one without a pass rate is kept."""
     curriculum: Literal["pass_rate"] | None = None
-    """Order of the prompts: easy ones first, by their pass rate in the screening; left out, shuffled."""
+    """Order of the prompts: easy ones first, by their pass rate in the screening; left out, each pass over them is
+    shuffled anew. No generation asks a prompt twice."""
     require_go: bool = False
     """Stop where the screening advises against the training."""
 
@@ -202,6 +203,7 @@ class Grpo(WatchedStage):
         evaluation = self.watched(job, trainer, tokenizer, self.max_completion_length)
         account = Account(list(rewards), job.warn, warnings, evaluation)
         trainer.add_callback(account.listener())
+        rehearse(trainer, self.name)
         longest = f"completions of up to {self.max_completion_length:,} tokens"
         with memory_errors(self.name, longest), sampling_errors(self.name, trainer):
             logs = train(
@@ -243,8 +245,19 @@ class Grpo(WatchedStage):
         from trl import GRPOTrainer
 
         config = self.config(model, job)
-        load = self.load(self.prompts_per_step * self.num_generations, self.max_completion_length)
-        warn_of_memory(model, load, self.name, job.warn)
+        batch = self.prompts_per_step * self.num_generations
+        load = self.load(batch, self.max_completion_length)
+        paying = any(isinstance(each, RewardModel) for each in self.rewards)
+        warn_of_memory(
+            model,
+            load,
+            self.name,
+            job.warn,
+            self.trainer,
+            self.share(batch),
+            reference=self.beta > 0 and self.lora is None,
+            raters=job.models("rewards") if paying else (),
+        )
         trainer = load_trainer(
             GRPOTrainer,
             config,

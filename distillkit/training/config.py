@@ -177,7 +177,7 @@ class Training(Parallel):
             max_length=tokens,
             rows_per_device=self.rows_per_pass(batch, tokens),
             weight_bytes=4 if str(kwargs.get("dtype", "")).endswith("float32") else 2,
-            optimizer="adamw_8bit" if "8bit" in optim else "adafactor" if "adafactor" in optim else "adamw",
+            optimizer=optim,
             lora_rank=None if self.lora is None else self.lora.rank,
             base_bits=None if self.quantization is None else int(self.quantization[0]),
             checkpointing=self.gradient_checkpointing is not False,

@@ -169,9 +169,9 @@ def unearned(trends: Trends) -> Finding | None:
     if paid is None or right is None or paid <= REWARD_RISE or right >= EARNED * paid:
         return None
     text = (
-        f"the reward rose by {paid:.2g}, the share of right answers by {right:.2g}: something else is paid for, and the "
-        "model has found it; read completions, and lower the weight of what rose or gate it (probe: gaming looks for "
-        "patterns)"
+        f"the reward rose by {paid:.2g}, the share of right answers by {right:.2g}: something else is paid for, and "
+        "the model has found it; read completions, and lower the weight of what rose or gate it (probe: gaming looks "
+        "for patterns)"
     )
     return Finding("unearned_reward", text, right, EARNED * paid)
 

@@ -5,6 +5,7 @@ another end token than their chat template writes, so that the student never sto
 special token is gone before the rewards read the text.
 """
 
+import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from distillkit.errors import MissingError, RecipeError, StageError
+from distillkit.memory import CHECKPOINTS
 from distillkit.text import END_THINK, THINK, split_think
 from distillkit.trace import Problem, Trace
 from distillkit.training.examples import Examples, encode, example, render
+from distillkit.training.room import states_of, weights_of
 from distillkit.training.serving import ANSWER, chat_end
 from distillkit.verifiers.base import Verifier, trial
 
@@ -26,9 +29,6 @@ if TYPE_CHECKING:
 
 PROBE = 32
 """Traces or rows that are looked at where all would take too long."""
-
-CHECKPOINTS = 3
-"""At most on the disk at once: two that are kept, and one that is being written."""
 
 MUCH = 0.02
 """Share of the tokens in rows over max_length above which it is said aloud."""
@@ -125,20 +125,28 @@ def check_positions(longest: int, context: int | None, stage: str) -> None:
         )
 
 
-def require_disk(trainer: "Trainer", stage: str) -> None:
-    """Raises MissingError where the checkpoints of a training would not fit on the disk that they go to."""
-    weights = [
-        (each.numel() * each.element_size(), each.requires_grad) for each in trainer.model.parameters()
-    ]
-    whole, trained = sum(size for size, _ in weights), sum(size for size, learns in weights if learns)
-    states = 2 * trained if trainer.args.optim.value in ("adamw_torch", "adamw_torch_fused") else 0
-    needed = CHECKPOINTS * (trained + states) + whole
+def require_disk(trainer: "Trainer", stage: str, keep_steps: int | None = None) -> None:
+    """Raises MissingError where the checkpoints of a training, and the weights of every `keep_steps` that are kept
+    beside, would not fit on the disk that they go to."""
+    weights = weights_of(trainer, trained=True)
+    kept = 0 if keep_steps is None else (steps_of(trainer) - 1) // keep_steps
+    needed = CHECKPOINTS * (weights + states_of(trainer)) + kept * weights + weights_of(trainer)
     free = shutil.disk_usage(trainer.args.output_dir).free
     if needed > free:
         raise MissingError(
             f"{stage}: its checkpoints and weights take about {needed / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are "
             f"free in {trainer.args.output_dir}; make room, give another --store, or train with lora:"
         )
+
+
+def steps_of(trainer: "Trainer") -> int:
+    """Optimizer steps of a whole training."""
+    args = trainer.args
+    if args.max_steps > 0:
+        return int(args.max_steps)
+    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    per_epoch = math.ceil(len(trainer.train_dataset) / rows)
+    return int(math.ceil(args.num_train_epochs * per_epoch))
 
 
 def settle_pad(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:

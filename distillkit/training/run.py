@@ -75,7 +75,7 @@ def train(
         with trainer.args.main_process_first():  # it removes checkpoints that were cut short
             checkpoint = last_checkpoint(folder)
         if checkpoint is None:
-            require_disk(trainer, name)
+            require_disk(trainer, name, keep_steps)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if trainer.is_world_process_zero():
             end_trackers(trainer.args.report_to)

@@ -11,7 +11,7 @@ from distillkit.engines.endpoint import EndpointEngine
 from distillkit.engines.replay import ReplayEngine
 from distillkit.engines.transformers import TransformersEngine
 from distillkit.errors import RecipeError, StageError
-from distillkit.spec import digest
+from distillkit.spec import digest, identity
 from distillkit.stages.base import Input, Job, write_shards
 from distillkit.stages.budget_curve import Answered, BudgetCurve
 from distillkit.stages.forcing import Forcing
@@ -208,3 +208,49 @@ def test_engines_that_cannot_go_on_are_refused(tmp_path: Path) -> None:
 def test_without_problems_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="no rows left"):
         run(tmp_path / "store", declared(), count=0)
+
+
+def of_aime(**fields: Any) -> BudgetCurve:
+    known = {"models": ["toy:base"], "budgets": [1024], "benchmarks": ["aime24"]}
+    return BudgetCurve(name="curve", **known | fields)
+
+
+def test_a_built_in_benchmark_brings_its_own_settings_but_not_its_samples() -> None:
+    stage = of_aime()
+    found = stage.parameters
+    assert (found.max_tokens, found.temperature, found.top_p) == (32768, 0.6, 0.95)
+    assert (stage.samples("aime24"), of_aime(benchmarks={"aime24": 8}).samples("aime24")) == (4, 8)
+    own = of_aime(temperature=1.0, top_p=1.0, max_tokens=4096, benchmarks={"aime24": {"max_tokens": 2048}})
+    assert (own.parameters.max_tokens, own.parameters.temperature, own.parameters.top_p) == (2048, 1.0, 1.0)
+    plain = declared()
+    assert (plain.parameters.temperature, plain.parameters.top_p, plain.cap) == (1.0, 1.0, 64)
+
+
+def test_what_a_benchmark_is_asked_and_judged_by_is_part_of_what_the_stage_is() -> None:
+    pinned = of_aime().pinned(lambda kind, name: "c" * 40)
+    use = pinned.use("aime24")
+    assert use.declared is not None and use.declared.verifier.kind == "math"
+    assert BudgetCurve.model_validate(pinned.model_dump(mode="json")) == pinned
+    assert pinned.pinned(lambda kind, name: "c" * 40) == pinned
+    changed = use.declared.model_copy(update={"instruction": "Guess."})
+    other = pinned.model_copy(update={"benchmarks": {"aime24": use.model_copy(update={"declared": changed})}})
+    assert identity(other) != identity(pinned)
+    # A stage of problems is known by its content: its name changes nothing.
+    assert identity(declared(problems="one")) == identity(declared(problems="two"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"budgets": [40_000]}, "40000 is more than max_tokens \\(32768\\)"),
+        (
+            {"problems": "held", "max_tokens": 2048},
+            "one set of problems makes one curve, here are aime24, held",
+        ),
+        ({"benchmarks": []}, "max_tokens: give it; the nearest held-out problems has none"),
+        ({"models": ["a", "a"]}, "a is there twice"),
+    ],
+)
+def test_sets_that_make_no_sense_are_refused(fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        of_aime(**fields)

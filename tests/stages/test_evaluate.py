@@ -507,9 +507,9 @@ def test_k_may_be_above_n_where_a_benchmark_has_the_samples() -> None:
 def test_a_built_in_benchmark_brings_its_own_settings() -> None:
     stage = Evaluate(name="scores", models=["base"], benchmarks=["aime24", "gsm8k"])
     assert [stage.samples(name) for name in ("aime24", "gsm8k")] == [64, 1]
-    assert stage.parameters.max_tokens == 32768 and stage.temperature_at("aime24") == 0.6
+    assert stage.parameters.max_tokens == 32768 and stage.temperatures("aime24") == [0.6]
     own = Evaluate(name="s", models=["base"], temperature=1.0, max_tokens=99, benchmarks={"aime24": {"n": 8}})
-    assert (own.samples("aime24"), own.temperature_at("aime24"), own.parameters.max_tokens) == (8, 1.0, 99)
+    assert (own.samples("aime24"), own.temperatures("aime24"), own.parameters.max_tokens) == (8, [1.0], 99)
     pinned = own.pinned(lambda kind, name: "c" * 40)
     assert pinned.use("aime24").declared is not None
     assert Evaluate.model_validate(pinned.model_dump(mode="json")) == pinned

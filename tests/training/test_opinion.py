@@ -3,7 +3,8 @@
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,13 @@ PROBLEM = Problem(messages=[{"role": "user", "content": "1 + 2"}], domain="chat"
 TEXTS = ["<think> 1 + 2 = 3 </think> <answer> 3 </answer>", "<answer> 4 </answer>", "<think> so 7 </think> 9"]
 
 
-def batch(**fields: Any) -> Batch:
+def batch(texts: Sequence[str] = TEXTS, **fields: Any) -> Batch:
     circumstance = Circumstance(prefilled=False, max_completion_length=64, end_ids=frozenset({4}), **fields)
     row = {"id": "p", "reference": "null", "domain": "chat", "source": "", "language": "en"}
-    traces = [circumstance.trace(PROBLEM.messages, text, [1, 4], row) for text in TEXTS]
-    return Batch(traces, [[1, 4]] * 3, [None] * 3, circumstance, 1, lambda name, value: None)
+    many, ids = len(texts), [[1, 4]] * len(texts)
+    columns = {name: [value] * many for name, value in row.items()}
+    traces = circumstance.traces([PROBLEM.messages] * many, texts, ids, columns)
+    return Batch(traces, ids, [None] * many, circumstance, 1, lambda name, value: None)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,40 @@ def test_a_reward_model_pays_what_trl_would_on_the_part_that_it_is_shown(folder:
     assert (pressed[0] > 0.5) == (part[0] > 0)
 
 
+SILENT = ["<think> 1 + 2 = 3 and on and on", "<think> so </think>", " "]
+
+
+@pytest.mark.parametrize("weight", [1.0, -1.0])
+def test_no_answer_never_pays_better_than_the_worst_answer(folder: Path, weight: float) -> None:
+    models = {"helpful": Classifier.load(Model("helpful", str(folder), ""))}
+    asked = batch([*TEXTS, *SILENT, TEXTS[0]], models=models)
+    raw, pressed = (
+        RewardModel(model="helpful", on="response", squash=squash, weight=weight).score(asked, range(7))
+        for squash in ("none", "sigmoid")
+    )
+    for found in (raw, pressed):
+        paid = [weight * each for each in found if each is not None]
+        assert len(paid) == 7
+        assert paid[0] == paid[6]
+        assert max(paid[3:6]) == min(paid[3:6]) < min(*paid[:3], paid[6])
+    assert min(weight * each for each in raw[:3]) - weight * raw[3] == pytest.approx(1.0)
+    assert pressed[3] == (0.0 if weight > 0 else 1.0)
+    whole = RewardModel(model="helpful", on="completion").score(asked, range(7))
+    assert whole[3] == pytest.approx(alone(models["helpful"], SILENT[0]), abs=1e-4)  # a text like any other
+    assert whole[5] == pytest.approx(min(whole) or 0)
+    assert whole[5] < min(whole[:5])
+
+
+def test_no_answer_is_compared_with_those_to_its_own_problem(folder: Path) -> None:
+    """Where nobody answered all pay the same, and nothing is learned from it."""
+    classifier = Classifier.load(Model("helpful", str(folder), ""))
+    one = batch([TEXTS[0], SILENT[0]], models={"helpful": classifier})
+    rows = [*one.traces, *(replace(trace, problem_id="q") for trace in batch(SILENT).traces)]
+    both = Batch(rows, [[1, 4]] * 5, [None] * 5, one.circumstance, 1, lambda name, value: None)
+    found = RewardModel(model="helpful", on="response").score(both, range(5))
+    assert found == pytest.approx([found[0], found[0] - 1, -1.0, -1.0, -1.0])  # type: ignore[operator]
+
+
 def test_a_conversation_that_is_too_long_for_it_has_no_opinion(folder: Path) -> None:
     classifier = Classifier.load(Model("helpful", str(folder), ""))
     long = [{"role": "user", "content": "1 + " * 600}]
@@ -100,7 +137,10 @@ def test_weights_that_are_no_reward_model_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_judges_marks_are_paid_and_an_outage_is_no_opinion() -> None:
+    asked: list[str] = []
+
     def plan(call: Any) -> Any:
+        asked.append(call.body["messages"][-1]["content"])
         if "<answer> 4 </answer>" in call.body["messages"][-1]["content"]:
             return faultserver.Fault(400)
         marked = json.dumps(
@@ -125,7 +165,8 @@ def test_a_judges_marks_are_paid_and_an_outage_is_no_opinion() -> None:
         [reward] = TypeAdapter(Rewards).validate_python([declared])
         assert isinstance(reward, JudgeReward)
         assert (reward.weight, reward.learned, reward.waits) == (0.5, True, True)
-        assert reward.score(batch(), [0, 1, 2]) == [0.7, None, 0.0]
+        assert reward.score(batch([*TEXTS, *SILENT]), range(6)) == [0.7, None, 0.0, 0.0, 0.0, 0.0]
+        assert len(asked) == 3  # what says nothing is not shown
         reward.close()
     [function] = functions_of(named([reward]), Rollouts(batch().circumstance))
     assert function.__name__ == "judge"

@@ -1,4 +1,5 @@
 import re
+import shutil
 from array import array
 from collections import Counter
 from pathlib import Path
@@ -6,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.text import split_think
@@ -30,6 +31,7 @@ from distillkit.training.preflight import (
     settle_pad,
     warn_of_length,
 )
+from distillkit.training.room import states_of
 from distillkit.verifiers.exact import Exact
 from distillkit.verifiers.math import Math
 
@@ -198,23 +200,73 @@ def test_a_tokenizer_with_nothing_to_pad_with_is_refused(tokenizer: PreTrainedTo
         settle_pad(tokenizer, "student")
 
 
+@pytest.fixture(scope="module")
+def tiny() -> Any:
+    return AutoModelForCausalLM.from_pretrained(BASE, dtype="float32")
+
+
+def training(tiny: Any, folder: Path, optim: str, *, deepspeed: bool = False) -> Any:
+    args = SimpleNamespace(optim=SimpleNamespace(value=optim), output_dir=str(folder))
+    return SimpleNamespace(model=tiny, args=args, is_deepspeed_enabled=deepspeed)
+
+
+@pytest.mark.parametrize(
+    ("optim", "deepspeed", "states"),
+    [
+        ("adamw_torch_fused", False, 2.0),  # as many times the weights
+        ("adafactor", False, 0.0),
+        ("paged_lion_32bit", False, 1.0),
+        ("adamw_torch_8bit", False, 0.5),
+        ("adamw_torch", True, 3.0),  # and a float32 copy of the weights
+    ],
+)
 def test_a_disk_that_cannot_hold_the_checkpoints_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optim: str, deepspeed: bool, states: float
 ) -> None:
-    import shutil
-
-    import torch
-
-    args = SimpleNamespace(optim=SimpleNamespace(value="adamw_torch_fused"), output_dir=str(tmp_path))
-    trainer: Any = SimpleNamespace(model=torch.nn.Linear(1000, 1000, bias=False), args=args)
-    four_million = 1000 * 1000 * 4  # bytes of the weights; with its states a checkpoint has three times that
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10 * four_million))
+    trainer = training(tiny, tmp_path, optim, deepspeed=deepspeed)
+    weights = sum(each.numel() for each in tiny.parameters()) * 4
+    needed = int(3 * weights * (1 + states) + weights)  # three checkpoints, and the weights at the end
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
     require_disk(trainer, "student")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10 * four_million - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
     with pytest.raises(MissingError, match=r"student: its checkpoints and weights take about 0\.0 GB"):
         require_disk(trainer, "student")
-    trainer.model.weight.requires_grad = False  # as of a base under lora
-    require_disk(trainer, "student")
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs", "kept"), [(100, 3.0, 9), (101, 3.0, 10), (-1, 2.5, 2), (-1, 4.0, 3)]
+)
+def test_weights_that_are_kept_on_the_way_need_room_too(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, epochs: float, kept: int
+) -> None:
+    trainer = training(tiny, tmp_path, "adafactor")
+    vars(trainer.args).update(
+        max_steps=steps, num_train_epochs=epochs, per_device_train_batch_size=2, gradient_accumulation_steps=2,
+        world_size=2,
+    )  # fmt: skip
+    trainer.train_dataset = range(65)  # nine steps of eight rows and a part of one
+    weights = sum(each.numel() for each in tiny.parameters()) * 4
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=(4 + kept) * weights))
+    require_disk(trainer, "student", 10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=(4 + kept) * weights - 1))
+    with pytest.raises(MissingError, match="make room"):
+        require_disk(trainer, "student", 10)
+
+
+def test_eight_bits_of_an_optimizer_spare_the_embedding(tiny: Any, tmp_path: Path) -> None:
+    embedding, whole = (sum(p.numel() for p in m.parameters()) for m in (tiny.get_input_embeddings(), tiny))
+    found = states_of(training(tiny, tmp_path, "paged_adamw_8bit"))
+    assert found == pytest.approx(2 * (whole - embedding) * (1 + 4 / 256) + 8 * embedding)
+
+
+def test_a_frozen_base_is_in_no_checkpoint(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = sum(each.numel() for each in tiny.parameters()) * 4
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=weights))
+    for each in tiny.parameters():  # as of a base under lora
+        monkeypatch.setattr(each, "requires_grad", False)
+    require_disk(training(tiny, tmp_path, "adamw_torch"), "student")
 
 
 def problem(gold: Any) -> Problem:

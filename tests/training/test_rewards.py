@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from distillkit.errors import StageError
+from distillkit.measures.reflection import Reflection
 from distillkit.toy.problems import generate
-from distillkit.trace import Problem
+from distillkit.trace import Problem, Trace
 from distillkit.training.rewards import (
     COLUMNS,
     METRICS,
@@ -25,12 +28,25 @@ from distillkit.training.rewards import (
     functions_of,
     named,
 )
-from distillkit.verifiers import Exact, Math
+from distillkit.training.rewards.description import reflections
+from distillkit.verifiers import AnyVerifier, Exact, Math
 
 END = 4
 WORKED = "<think> 1 + 2 = 3 so 3 + 1 = 4 </think> <answer> 4 </answer>"
 MIXED = "<think> 1 + 2 = 3 所以 3 + 1 = 4 so 4 + 0 = 4 </think> <answer> 4 </answer>"
 LOST = WORKED.replace("<answer> 4", "<answer> 5")
+TURNS = [
+    "so wait",
+    "-wait",
+    "let me",
+    "check again, but",
+    "\n",
+    "think",
+    "re-",
+    "let me check",
+    "\u7b49\u7b49",
+    "again wait-",
+]
 
 
 def rewards(given: Any) -> list[Reward]:
@@ -247,6 +263,41 @@ def test_a_completion_is_judged_once_however_many_rewards_ask() -> None:
 
     Group(problem(), WORKED, LOST).scores({"accuracy": 1, "length": 1}, chain=Counting())
     assert asked == [2]
+
+
+def test_equal_completions_of_a_problem_are_judged_once() -> None:
+    asked: list[str] = []
+
+    class Counting(Exact):
+        def judge(self, answered: Any) -> Any:
+            asked.extend(answer for _, answer in answered)
+            return super().judge(answered)
+
+    other = problem(messages=[{"role": "user", "content": "2 + 3"}], reference="5")
+    group = Group(problem(), WORKED, LOST, WORKED, WORKED, lengths=[9, 9, 9, 64])
+    group.add(Group(other, WORKED, LOST, LOST))
+    given = {"accuracy": 1, "format": 1, "language_consistency": 1}
+    accuracy, form, language = group.scores(given, chain=Counting())
+    assert accuracy == [1.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0]  # the fourth was cut off
+    assert form == language == [1.0] * 7
+    assert asked == ["4", "5", "4", "5"]
+
+
+def test_where_traces_vote_each_of_the_equal_ones_has_a_vote() -> None:
+    verifier = TypeAdapter(AnyVerifier).validate_python({"kind": "majority", "of": {"kind": "exact"}})
+    group = Group(problem(reference=None), LOST, WORKED, WORKED, LOST, LOST)
+    assert group.scores({"accuracy": 1}, chain=verifier) == [[1.0, 0.0, 0.0, 1.0, 1.0]]
+
+
+@example(["so I think", "again it is 4", "go over the", "steps"])
+@given(
+    st.lists(
+        st.text(st.sampled_from("ab.-, \n\u6240\u91cd")) | st.sampled_from(TURNS), min_size=1, max_size=6
+    )
+)
+def test_reflections_of_many_texts_are_those_of_each(texts: list[str]) -> None:
+    traces = [Trace("p", [], text, "", text) for text in texts]
+    assert reflections(traces) == sum(Reflection().measure(trace)["count"] for trace in traces)
 
 
 def test_rewards_that_wait_run_side_by_side() -> None:

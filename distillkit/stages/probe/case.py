@@ -12,6 +12,7 @@ from distillkit.sampling.resume import Start, resume
 from distillkit.scoring import SHARE, Estimate, Judged, mean_over
 from distillkit.stages.base import Job
 from distillkit.stages.forcing import Forcing, Thinking
+from distillkit.stages.scored import ProblemSet
 from distillkit.trace import Trace
 from distillkit.verifiers.base import Verifier
 
@@ -22,8 +23,8 @@ Judge = Callable[[Sequence[Trace]], list[Judged]]
 class Case:
     """One model, its completions, and the means to let it go on from other texts."""
 
-    sampling: Sampling
-    """How its completions were sampled; what is resumed is sampled alike."""
+    given: ProblemSet
+    """What it was asked, and how; what is resumed is sampled and judged alike."""
     model: Model
     traces: Sequence[Trace]
     judged: dict[str, Judged]
@@ -36,6 +37,10 @@ class Case:
     curves: dict[str, list[float | None]] | None = None
     """Those of the training that made the model; None where none did."""
 
+    @property
+    def sampling(self) -> Sampling:
+        return self.given.sampling
+
     def resume(self, starts: Sequence[Start]) -> dict[str, Trace]:
         """What the model makes of each start, by its id."""
         if not starts:
@@ -46,7 +51,7 @@ class Case:
         )
 
     def verifier(self, trace: Trace) -> Verifier:
-        return self.job.verifiers[trace.domain]
+        return self.given.verifiers[trace.domain]
 
     def same(self, trace: Trace, answer: str | None, other: str | None) -> bool:
         """Whether two answers to a trace's problem are one; None is no answer, and like no other."""

@@ -30,7 +30,7 @@ from distillkit.report.material import curves_of, points
 from distillkit.show.fate import chain
 from distillkit.spec import EXECUTION
 from distillkit.stages.base import LABELS, PUBLICATION, SCORES, SELECTION, TRACES, WEIGHTS, Job, Stage, Wire
-from distillkit.stages.publish.contest import winner
+from distillkit.stages.publish.contest import contest
 from distillkit.stages.publish.layout import DATA, REJECTED, Piece, pieces, published_columns, write_piece
 
 RECIPE = "recipe.yaml"
@@ -111,15 +111,18 @@ class Publish(Stage):
         check_push(self.target(MODEL if source.MAKES == WEIGHTS else DATASET), may_be_ours)
 
     def run(self, job: Job) -> None:
-        source, rates = winner(job.artifacts("input"), job.artifacts("scores"), self.name)
+        chosen_by = contest(job.artifacts("input"), job.artifacts("scores"), self.name)
+        source = chosen_by.winner
+        if doubt := chosen_by.doubt():
+            job.warn(doubt)
         with self._delivery(job, kind_of(source)) as delivery:
             edition = self.lay_out(job, source, delivery)
             if pushed := delivery.deliver(edition):
                 job.out.telemetry["pushed"] = asdict(pushed)
         folder = folder_name(edition)
         edition.path.rename(job.out.path / folder)
-        told = {"best": source.stage, "rates": rates} if rates else {}
-        job.out.summary = {"folder": folder, "repository": self.title, "version": self.version} | told
+        facts = {"folder": folder, "repository": self.title, "version": self.version}
+        job.out.summary = facts | chosen_by.summary()
 
     def lay_out(self, job: Job, source: Artifact, delivery: Delivery) -> Edition:
         """The folder of an artifact, sealed, in the scratch folder of the job; large files are on their way by then."""

@@ -1,7 +1,7 @@
 """What rewards read: the completions of one generation as traces, each read, judged and described once.
 
-However many rewards ask, a completion is graded once: the gate of a dataset, the reward and the metric of an
-evaluation are one verifier, so that they cannot drift apart.
+However many rewards ask, and however often a model says the same, a completion is graded once: the gate of a dataset,
+the reward and the metric of an evaluation are one verifier, so that they cannot drift apart.
 """
 
 import json
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distillkit.measures.base import Labels
 from distillkit.measures.language import Language
@@ -19,6 +19,8 @@ from distillkit.verifiers.base import Verifier
 
 if TYPE_CHECKING:
     from distillkit.training.rewards.classifier import Classifier
+
+T = TypeVar("T")
 
 Scores = list[float | None]
 """One per completion, in order; None: no opinion, TRL leaves it out of the sum."""
@@ -54,10 +56,30 @@ class Circumstance:
     gate: Callable[[str], bool] = lambda domain: False
     """Whether an answer to a problem of this domain counts only in the form of R1."""
 
-    def trace(self, prompt: Any, completion: str, ids: Sequence[int], row: Mapping[str, Any]) -> Trace:
-        """What TRL generated for a row of the dataset, as a trace."""
+    def traces(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[str],
+        token_ids: Sequence[Sequence[int]],
+        columns: Mapping[str, Sequence[Any]],
+    ) -> list[Trace]:
+        """What TRL generated for rows of the dataset; equal completions of a problem are one and the same trace."""
+        made: dict[tuple[Any, ...], Trace] = {}
+        found = []
+        rows = zip(*(columns[name] for name in COLUMNS), strict=True)
+        for prompt, text, ids, values in zip(prompts, completions, token_ids, rows, strict=True):
+            ended = len(ids) < self.max_completion_length or ids[-1] in self.end_ids
+            key = values, text, len(ids), ended
+            if key not in made:
+                row = dict(zip(COLUMNS, values, strict=True))
+                made[key] = self._trace(row, prompt, text, len(ids), ended=ended)
+            found.append(made[key])
+        return found
+
+    def _trace(
+        self, row: Mapping[str, Any], prompt: Any, completion: str, tokens: int, *, ended: bool
+    ) -> Trace:
         reasoning, response = split_think(completion, self.prefilled)
-        ended = len(ids) < self.max_completion_length or ids[-1] in self.end_ids
         stopped = bool(self.stop) and completion.rstrip().endswith(self.stop)
         return Trace(
             problem_id=row["id"],
@@ -70,7 +92,7 @@ class Circumstance:
             source=row["source"],
             language=row["language"],
             finish_reason="stop" if ended or stopped else "length",
-            completion_tokens=len(ids),
+            completion_tokens=tokens,
         )
 
 
@@ -79,6 +101,7 @@ class Batch:
     """The completions of one generation, in order."""
 
     traces: list[Trace]
+    """Rows that share a trace share what is thought of it."""
     token_ids: Sequence[Sequence[int]]
     rates: Sequence[float | None]
     """The base's pass rate on the problem of each, where it was screened."""
@@ -91,24 +114,42 @@ class Batch:
     _verdicts: dict[int, float | None] = field(default_factory=dict)
     _judging: threading.Lock = field(default_factory=threading.Lock)
 
+    @cached_property
+    def firsts(self) -> list[int]:
+        """For each row the first one of the same trace."""
+        first: dict[int, int] = {}
+        return [first.setdefault(id(trace), row) for row, trace in enumerate(self.traces)]
+
+    def of_each(self, say: Callable[[Trace], T]) -> list[T]:
+        """What a function says of each trace, asked once about those that are the same."""
+        said = {first: say(self.traces[first]) for first in dict.fromkeys(self.firsts)}
+        return [said[first] for first in self.firsts]
+
     def language(self, row: int) -> Labels:
         """Labels of the measure `language`, for the metric and the reward alike."""
-        if row not in self._languages:
-            self._languages[row] = Language().measure(self.traces[row])
-        return self._languages[row]
+        first = self.firsts[row]
+        if first not in self._languages:
+            self._languages[first] = Language().measure(self.traces[first])
+        return self._languages[first]
 
     @cached_property
     def formatted(self) -> list[bool]:
         """Whether each has the form of R1: reasoning in its tags, then an answer, and nothing else."""
-        return [is_formatted(each.completion, self.circumstance.prefilled) for each in self.traces]
+        return self.of_each(lambda trace: is_formatted(trace.completion, self.circumstance.prefilled))
 
     def verdicts(self, rows: Sequence[int]) -> Scores:
         """Scores of these completions by the verifier of their domain; each is judged once, whoever asks."""
+        judged = [self._judged(row) for row in rows]
         with self._judging:  # rewards wait for their verifiers in threads of their own
-            missing = [row for row in rows if row not in self._verdicts]
+            missing = [row for row in dict.fromkeys(judged) if row not in self._verdicts]
             scores = accuracy([self.traces[row] for row in missing], self.circumstance.verifiers)
             self._verdicts |= zip(missing, scores, strict=True)
-        return [self._verdicts[row] for row in rows]
+        return [self._verdicts[row] for row in judged]
+
+    def _judged(self, row: int) -> int:
+        """The row whose verdict this one has: its own where the traces of a problem vote, for each has a vote."""
+        verifier = self.circumstance.verifiers.get(self.traces[row].domain)
+        return row if verifier is None or not verifier.alone else self.firsts[row]
 
     def gated(self, rows: Sequence[int]) -> Scores:
         """The verdicts, 0 where the form is asked for and missing; what could not be judged stays None."""

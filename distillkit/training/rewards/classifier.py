@@ -1,19 +1,20 @@
 """A reward model in this process, loaded once: conversations in, its raw outputs out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from distillkit.artifact import Model
 from distillkit.engines.base import context_of, require_model
 from distillkit.errors import MissingError
 from distillkit.trace import Message
+from distillkit.training.room import SCORED_TOKENS
 from distillkit.verifiers.reward_model import load_classifier
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH = 32
-"""Conversations of one forward pass."""
+"""Conversations of one forward pass at most: long ones are fewer."""
 
 
 class Classifier:
@@ -51,8 +52,7 @@ class Classifier:
             (row for row, each in enumerate(ids) if len(each) <= self.context), key=lambda row: len(ids[row])
         )
         found: list[float | None] = [None] * len(ids)
-        for start in range(0, len(fitting), BATCH):
-            rows = fitting[start : start + BATCH]
+        for rows in _passes(fitting, [len(ids[row]) for row in fitting]):
             padded = self.tokenizer.pad(
                 {"input_ids": [ids[row] for row in rows]}, padding_side="right", return_tensors="pt"
             )
@@ -68,3 +68,15 @@ class Classifier:
             return list(self.tokenizer("\n\n".join(each["content"] for each in messages))["input_ids"])
         text = self.tokenizer.apply_chat_template(messages, tokenize=False)
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _passes(rows: list[int], lengths: list[int]) -> Iterator[list[int]]:
+    """Rows, the shortest first, in passes of at most BATCH rows and SCORED_TOKENS padded tokens; one row at least."""
+    found: list[int] = []
+    for row, length in zip(rows, lengths, strict=True):
+        if found and (len(found) == BATCH or (len(found) + 1) * length > SCORED_TOKENS):
+            yield found
+            found = []
+        found.append(row)
+    if found:
+        yield found

@@ -7,6 +7,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from distillkit.measures.reflection import Reflection
@@ -33,6 +34,8 @@ MEASURED = 64
 """Completions of a batch whose words are looked at for its description, evenly apart: a step must not wait for it."""
 
 _NUMBER = re.compile(r"\d+")
+_APART = "\n.\n"
+"""Between two texts: no phrase goes over a full stop."""
 
 
 def of_texts(batch: Batch) -> dict[str, float]:
@@ -45,20 +48,26 @@ def of_texts(batch: Batch) -> dict[str, float]:
     """
     traces = batch.traces
     measured = range(0, len(traces), math.ceil(len(traces) / MEASURED))
-    texts: dict[str, list[str]] = defaultdict(list)
+    groups: dict[str, list[str]] = defaultdict(list)
     for trace in traces:
-        texts[trace.problem_id].append(trace.completion)
+        groups[trace.problem_id].append(trace.completion)
+    texts = [(set(group), len(group)) for group in groups.values()]
     return {
         "mixed_language": fmean(batch.language(row)["mixed"] for row in measured),
-        "reflections": fmean(Reflection().measure(traces[row])["count"] for row in measured),
+        "reflections": reflections([traces[row] for row in measured]) / len(measured),
         "reasoned": fmean(bool(trace.reasoning) for trace in traces),
         "truncated": fmean(trace.finish_reason == "length" for trace in traces),
-        "answer_in_reasoning": fmean(map(answers_inside, traces)),
-        "distinct": fmean(len(set(group)) / len(group) for group in texts.values()),
-        "strategies": fmean(
-            len({_NUMBER.sub("0", text) for text in group}) / len(group) for group in texts.values()
-        ),
+        "answer_in_reasoning": fmean(batch.of_each(answers_inside)),
+        "distinct": fmean(len(said) / count for said, count in texts),
+        "strategies": fmean(len({_NUMBER.sub("0", text) for text in said}) / count for said, count in texts),
     }
+
+
+def reflections(traces: Sequence[Trace]) -> int:
+    """Phrases that turn back, in all of them: counted in one text, for the measure is fast on long ones only."""
+    text = _APART.join(trace.text for trace in traces)
+    joined = replace(traces[0], completion=text, reasoning="")
+    return int(Reflection().measure(joined)["count"])
 
 
 def answers_inside(trace: Trace) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distillkit.training.rewards.base import Reward
-from distillkit.training.rewards.batch import COLUMNS, RATE, Batch, Circumstance, Scores
+from distillkit.training.rewards.batch import RATE, Batch, Circumstance, Scores
 from distillkit.training.rewards.description import of_texts
 
 
@@ -28,10 +28,8 @@ class Rollouts:
     ) -> Batch:
         """A batch of TRL's."""
         if completions is not self._seen or self._batch is None:
-            values = zip(*(columns[name] for name in COLUMNS), strict=True)
-            rows = [dict(zip(COLUMNS, row, strict=True)) for row in values]
             texts = [completion[0]["content"] for completion in completions]
-            traces = list(map(self.circumstance.trace, prompts, texts, completion_ids, rows))
+            traces = self.circumstance.traces(prompts, texts, completion_ids, columns)
             step = trainer_state.global_step + 1 if trainer_state is not None else 0
             rates = columns.get(RATE) or [None] * len(traces)
             self._seen = completions
