@@ -47,10 +47,11 @@ def by_rate(order: Sequence[int], rates: Sequence[float], step: int) -> list[int
 
 def _go_on(order: list[int], rows: Sequence[int], step: int) -> None:
     """Add a pass over rows, those first that complete the last step with rows that it does not hold yet."""
-    held = order[len(order) - len(order) % step :]
+    held = set(order[len(order) - len(order) % step :])
     fill = [row for row in rows if row not in held][: -len(order) % step]
+    first = set(fill)
     order += fill
-    order += [row for row in rows if row not in fill]
+    order += [row for row in rows if row not in first]
 
 
 def _blocks(rates: Sequence[float], least: int) -> list[int]:
