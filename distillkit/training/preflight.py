@@ -144,9 +144,9 @@ def steps_of(trainer: "Trainer") -> int:
     args = trainer.args
     if args.max_steps > 0:
         return int(args.max_steps)
-    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    per_epoch = math.ceil(len(trainer.train_dataset) / rows)
-    return int(math.ceil(args.num_train_epochs * per_epoch))
+    rows: int = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    epochs: float = args.num_train_epochs
+    return math.ceil(epochs * math.ceil(len(trainer.train_dataset) / rows))
 
 
 def settle_pad(tokenizer: "PreTrainedTokenizerBase", stage: str) -> None:
