@@ -5,7 +5,18 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("steady", deadline=None, derandomize="DISTILLKIT_FUZZ" not in os.environ)
 settings.load_profile("steady")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the processes that test, one runs a module whole, so that what its tests share is made once.
+
+    A module marked `spread` shares nothing within a process.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None and item.get_closest_marker("spread") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))

@@ -104,7 +104,7 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
         "oat": {"model": "Qwen/Qwen2.5-Math-7B", "template": "qwen_math", "loss_type": "dr_grpo", "scale_rewards": "none",
                 "learning_rate": 1e-6, "beta": 0.0, "num_generations": 8, "prompts_per_step": 16,
                 "max_completion_length": 3000, "temperature": 1.0, "rewards": [("accuracy", 1.0, None)],
-                "trainer": {"lr_scheduler_type": "constant"}},
+                "trainer": {"lr_scheduler_type": "constant", "generation_batch_size": 1024}},
     },
     "r1_full": {
         "zero": {**R1_RL, "template": "r1", "temperature": 1.0, "rewards": RULES},

@@ -14,7 +14,7 @@ from runs import command
 
 from distillkit.shipped import folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.spread]
 
 Summary = dict[str, Any]
 
