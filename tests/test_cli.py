@@ -76,7 +76,16 @@ def test_check_json(world: Path) -> None:
 
 def test_plan_json(world: Path) -> None:
     found = as_json("plan", world / "curation.yaml", "--store", world / "store")
-    assert set(found) == {"recipe", "stages", "total", "memory", "over_budget", "warnings", "foreign", "start"}
+    assert set(found) == {
+        "recipe",
+        "stages",
+        "total",
+        "memory",
+        "over_budget",
+        "warnings",
+        "foreign",
+        "start",
+    }
     assert all(set(s) == {"name", "kind", "state", "artifact", "rows", "cost"} for s in found["stages"])
     assert {stage["state"] for stage in found["stages"]} == {"stored"}
     assert set(found["total"]) == {"tokens", "gpu_hours", "memory_gb", "disk_gb", "money"}
