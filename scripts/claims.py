@@ -154,7 +154,8 @@ over problems, for GRPO's lengths over seeds, for curves over steps.
 
 TAIL = """
 Made again by `python scripts/claims.py --store store --out docs/claims.md` behind runs of the recipes named
-(`dr-grpo-toy` with `--seeds 1,2,3,4,5`).
+(`dr-grpo-toy` with `--seeds 1,2,3,4,5`). Trainings on another machine, or with another number of threads
+(`DISTILLKIT_THREADS`), end in other last bits: a figure of one seed then moves, here and there beyond its interval.
 """
 
 
