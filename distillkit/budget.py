@@ -193,33 +193,41 @@ def generation(
     )
 
 
+class Turns(NamedTuple):
+    """How an RL training samples: in turns, each of which ends with its longest completion."""
+
+    at_once: int
+    """Completions of a turn, over all GPUs."""
+    longest_tokens: float
+    """Tokens of the longest completion of a turn; among dozens one reaches the cap."""
+    share: float = USABLE
+    """Of each GPU's memory that the engine has."""
+
+
 def rollouts(
     model: Model,
     machine: Budget,
     completions: int,
     mean_tokens: float,
-    longest_tokens: float,
-    at_once: int,
+    turns: Turns,
     prompt_tokens: float = 200,
-    share: float = USABLE,
 ) -> Cost:
-    """Cost of sampling for RL: `at_once` completions over all GPUs, which wait for the longest of them, then the next.
+    """Cost of sampling for RL: the completions of a turn, over all GPUs, wait for the longest of them.
 
     Such a turn has as many decoding steps as its longest completion has tokens, and each reads all weights for however
     few completions are left: with few at once, or a long tail, that is most of it. Caches and arithmetic go by the
-    tokens, as in `tokens_per_second`. share: of each GPU's memory that the engine has; an engine spans as many GPUs as
-    hold the weights.
+    tokens, as in `tokens_per_second`. An engine spans as many GPUs as hold the weights.
 
     Source of the shape: RollPacker, arXiv:2509.21009, section 2: rollouts are about 70 % of a step of RL, and most of
-    that is waiting. How it stands to published runs is in docs/parallel.md: still 1.4 to 1.8 times below them.
+    that is waiting. How it stands to published runs is in docs/parallel.md: still 1.4 to 1.7 times below them.
     """
     gpu, mean_tokens, weights = GPUS[machine.gpu], max(mean_tokens, 1), model.total * 2.0
-    memory_bytes = machine.memory_gb * 1e9 * share
+    memory_bytes = machine.memory_gb * 1e9 * turns.share
     spans = min(machine.gpus, math.ceil(weights / memory_bytes))
-    rows = max(1.0, at_once * spans / machine.gpus)
+    rows = max(1.0, turns.at_once * spans / machine.gpus)
     held_bytes = model.cache_bytes * (prompt_tokens + mean_tokens / 2)
     sequences = max(1.0, min(SEQUENCES, (spans * memory_bytes - weights) / held_bytes))
-    steps = longest_tokens + max(0.0, rows / sequences - 1) * mean_tokens
+    steps = turns.longest_tokens + max(0.0, rows / sequences - 1) * mean_tokens
     reading_s = weights / (spans * gpu.bandwidth_gb_s * 1e9) + STEP_OVERHEAD_S
     token_s = held_bytes / (spans * gpu.bandwidth_gb_s * 1e9)
     token_s += (
@@ -233,7 +241,7 @@ def rollouts(
     return _cost(
         machine,
         tokens,
-        ALLOWANCE * completions / at_once * turn_s * machine.gpus / 3600,
+        ALLOWANCE * completions / turns.at_once * turn_s * machine.gpus / 3600,
         memory_bytes=weights / spans,
         disk_bytes=tokens * TEXT_BYTES,
     )
@@ -276,17 +284,6 @@ def utilisation(model: Model, length: int, tokens_per_s: float, peak_tflops: flo
     return tokens_per_s * flops_per_token(model, length) / (peak_tflops * 1e12)
 
 
-class Turns(NamedTuple):
-    """How an RL training samples: in turns, each of which ends with its longest completion."""
-
-    at_once: int
-    """Completions of a turn, over all GPUs."""
-    longest_tokens: float
-    """Tokens of the longest completion of a turn; among dozens one reaches the cap."""
-    share: float = USABLE
-    """Of each GPU's memory that the engine has."""
-
-
 def grpo(
     model: Model,
     machine: Budget,
@@ -312,9 +309,7 @@ def grpo(
         sampled = generation(model, machine, completions, mean_tokens, prompt_tokens)
         trained_tokens = mean_tokens
     else:
-        sampled = rollouts(
-            model, machine, completions, mean_tokens, *turns[1::-1], prompt_tokens, turns.share
-        )
+        sampled = rollouts(model, machine, completions, mean_tokens, turns, prompt_tokens)
         trained_tokens = turns.longest_tokens
     padded = completions * (trained_tokens + prompt_tokens)
     learning = training(model, machine, load, round(padded * iterations))

@@ -119,8 +119,7 @@ class Estimate:
             return cost
         batch = _batch(stage)
         at_once = _at_once(stage, batch)
-        share = engine_share(stage.trainer) or budget.USABLE
-        turns = Turns(at_once, stage.max_completion_length, share)
+        turns = Turns(at_once, stage.max_completion_length, engine_share(stage.trainer) or budget.USABLE)
         if isinstance(stage, Grpo):
             sampled = stage.steps * batch // stage.num_iterations
             corrected = stage.trainer.get("use_vllm") and stage.trainer.get(
@@ -136,12 +135,11 @@ class Estimate:
             return None
         # The student samples and learns; the teacher reads what it wrote: a third of what its own training would take.
         padded = round(stage.steps * batch * (turns.longest_tokens + PROMPT_TOKENS))
-        sampled_cost = budget.rollouts(
-            size, machine, stage.steps * batch, _mean(stage), *turns[1::-1], PROMPT_TOKENS, share
+        learnt = budget.grpo(
+            size, machine, load, stage.steps * batch, _mean(stage), PROMPT_TOKENS, turns=turns
         )
-        learnt = budget.training(size, machine, load, padded)
         read = budget.training(teacher, machine, replace(load, checkpointing=False), padded)
-        hours = sampled_cost.gpu_hours + learnt.gpu_hours + read.gpu_hours / 3
+        hours = learnt.gpu_hours + read.gpu_hours / 3
         price = machine.money_per_gpu_hour
         return replace(cost, gpu_hours=hours, money=None if price is None else price * hours)
 

@@ -5,6 +5,7 @@ in tiles), torch's fused AdamW, which needs no further copies. Sources: activati
 arXiv:2205.05198, section 4; ZeRO: Rajbhandari et al. 2020, arXiv:1910.02054, section 3.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -117,8 +118,17 @@ class Memory:
 
     def text(self) -> str:
         """The parts in GB, the largest first."""
-        order = sorted(self.parts().items(), key=lambda part: -part[1])
-        return ", ".join(f"{name} {size / 1e9:.3g}" for name, size in order if size >= 5e7)
+        return told({name: size / 1e9 for name, size in self.parts().items()})
+
+
+SHOWN_GB = 0.05
+"""Smaller parts of a memory are not told."""
+
+
+def told(parts_gb: Mapping[str, float]) -> str:
+    """Name -> GB in words, the largest first."""
+    order = sorted(parts_gb.items(), key=lambda part: -part[1])
+    return ", ".join(f"{name} {size:.3g}" for name, size in order if size >= SHOWN_GB)
 
 
 def memory(model: Model, load: Load) -> Memory:

@@ -4,7 +4,6 @@ Rows that are not there yet are counted at their most (every sample kept), compl
 the estimate is meant to be on the safe side, and says so.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from distillkit.estimate import Estimate
 from distillkit.events import Events
 from distillkit.lint import cost_lint
 from distillkit.lock import Lock
+from distillkit.memory import told
 from distillkit.rank import join_command
 from distillkit.recipe import Recipe
 from distillkit.runner import Run
@@ -32,9 +32,6 @@ COSTLY = (
     "sample", "refine", "screen", "grpo", "sft", "reward_model", "distill", "evaluate", "probe", "budget_curve"
 )  # fmt: skip
 """Kinds of stages that hold a model."""
-
-SHOWN_GB = 0.05
-"""Smaller parts of a memory are not told."""
 
 
 @dataclass
@@ -95,7 +92,7 @@ def plan(recipe: Recipe, path: Path, store: Path) -> Planned:
             }
         )
     planned.total = asdict(total)
-    planned.warnings = imbalance(recipe, found)
+    planned.warnings = imbalance(estimate, machine)
     planned.start = recipe.execution.ray.instructions() if recipe.execution.ray else []
     planned.start += [line for step in steps if step.name not in found for line in machines(step, store)]
     if recipe.budget:
@@ -116,16 +113,17 @@ def machines(step: Step, store: Path) -> list[str]:
     ]
 
 
-def misfits(recipe: Recipe) -> list[str]:
-    """Trainings that the declared machine is too small for, with what would make them fit; empty without a budget."""
-    return Estimate(recipe, resolve(recipe), {}).misfits(recipe.budget) if recipe.budget else []
+def doubts(recipe: Recipe) -> list[str]:
+    """Trainings that the declared machine is too small for, with what would make them fit, and evaluation that costs
+    more than its share; as `check` tells them, without a store."""
+    estimate = Estimate(recipe, resolve(recipe), {})
+    tight = estimate.misfits(recipe.budget) if recipe.budget else []
+    return tight + imbalance(estimate, recipe.budget or Budget())
 
 
-def imbalance(recipe: Recipe, found: Mapping[str, Artifact] | None = None) -> list[str]:
+def imbalance(estimate: Estimate, machine: Budget) -> list[str]:
     """Evaluation that costs more than its share of the whole recipe, paid or not; empty where a part is not known."""
-    steps, machine = resolve(recipe), recipe.budget or Budget()
-    estimate = Estimate(recipe, steps, found or {})
-    costly = [step for step in steps if step.stage.kind in COSTLY]
+    costly = [step for step in estimate.steps.values() if step.stage.kind in COSTLY]
     costs = {step.name: (step.stage.kind, estimate.cost(step, machine)) for step in costly}
     hours = {name: (kind, cost.gpu_hours) for name, (kind, cost) in costs.items() if cost is not None}
     return cost_lint(hours) if len(hours) == len(costs) else []
@@ -181,9 +179,7 @@ def render(planned: Planned) -> RenderableType:
             f"not counted, since their rows or their model's size are not known: {', '.join(unknown)}"
         )
     for name, parts in planned.memory.items():
-        largest = sorted(parts.items(), key=lambda part: -part[1])
-        held = ", ".join(f"{part} {size:.3g}" for part, size in largest if size >= SHOWN_GB)
-        lines.append(f"{name}: about {sum(parts.values()):.3g} GB on each GPU: {held}")
+        lines.append(f"{name}: about {sum(parts.values()):.3g} GB on each GPU: {told(parts)}")
     lines += [f"over budget: {line}" for line in planned.over_budget]
     lines += [f"warning: {line}" for line in planned.warnings]
     lines += [f"foreign code (needs run --trust): {phrase}" for phrase in planned.foreign]

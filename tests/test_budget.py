@@ -245,15 +245,9 @@ def test_grpo_is_rollouts_and_training() -> None:
 def test_a_turn_waits_for_its_longest_completion() -> None:
     model, machine = named("7B"), Budget(gpus=8)
 
-    def hours(**changes: Any) -> float:
-        shape = {
-            "completions": 10_240,
-            "mean_tokens": 1000,
-            "longest_tokens": 4000,
-            "at_once": 1024,
-            **changes,
-        }
-        return rollouts(model, machine, **shape).gpu_hours
+    def hours(completions: int = 10_240, mean_tokens: float = 1000, **changes: Any) -> float:
+        turns = Turns(1024, 4000)._replace(**changes)
+        return rollouts(model, machine, completions, mean_tokens, turns).gpu_hours
 
     even, small, capped = hours(longest_tokens=1000), hours(at_once=128), hours(mean_tokens=3000)
     assert hours() > 1.3 * even
@@ -263,13 +257,13 @@ def test_a_turn_waits_for_its_longest_completion() -> None:
     assert capped < 2 * hours()  # three times the tokens of turns that are hardly longer
     assert hours(completions=20_480) == pytest.approx(2 * hours())
     assert hours(share=0.25) > hours()  # fewer at once
-    assert rollouts(named("72B"), machine, 128, 100, 1000, 128).memory_gb < 80  # an engine on two GPUs
+    assert rollouts(named("72B"), machine, 128, 100, Turns(128, 1000)).memory_gb < 80  # an engine on two GPUs
 
 
 def test_a_trainer_pads_to_the_longest_and_reads_again() -> None:
     model, machine, load = named("7B"), Budget(gpus=8), Load(max_length=4096)
     turns = Turns(1024, 4000)
-    sampled = rollouts(model, machine, 10_240, 1000, 4000, 1024)
+    sampled = rollouts(model, machine, 10_240, 1000, turns)
     learnt = training(model, machine, load, 10_240 * 4200)
 
     def hours(**more: Any) -> float:
@@ -303,7 +297,7 @@ def test_published_rl_runs_take_up_to_twice_the_estimate(
     # Their trainers pad nothing, and read each completion once more with the model and once with a reference.
     size = model_size("x", model)
     assert size is not None
-    sampled = rollouts(size, machine, completions, mean_tokens, cap, at_once, 150)
+    sampled = rollouts(size, machine, completions, mean_tokens, Turns(at_once, cap), 150)
     learnt = training(size, machine, Load(max_length=cap), round(completions * (mean_tokens + 150)))
     ratio = published / (sampled.gpu_hours + 1.5 * learnt.gpu_hours)
     assert 1 < ratio < 2

@@ -34,7 +34,7 @@ class Checkpoint(Stage):
                 raise RecipeError(
                     f"stages.{self.name}.model: {each.name} keeps its last weights only; add keep_steps: to it"
                 )
-            last = each.model_dump().get("steps")
+            last = dict(each).get("steps")
             if self.step is not None and last is not None and self.step >= last:
                 raise RecipeError(
                     f"stages.{self.name}.step: {each.name} ends at step {last:,}; name {each.name} itself"

@@ -70,10 +70,9 @@ def cost_of(source: str, run: RlRun, size: Size, machine: Budget, mean_tokens: f
     """
     mean = min(mean_tokens, run.max_completion_length)
     load = Load(max_length=run.max_completion_length)
-    at_once = run.prompts_per_step * run.num_generations
-    turns = budget.Turns(at_once, run.max_completion_length)
+    turns = budget.Turns(run.prompts_per_step * run.num_generations, run.max_completion_length)
     whole = budget.grpo(size, machine, load, run.completions, mean, reference=run.beta > 0, turns=turns)
-    rollouts = budget.rollouts(size, machine, run.completions, mean, run.max_completion_length, at_once)
+    rollouts = budget.rollouts(size, machine, run.completions, mean, turns)
     return {
         "from": source,
         "steps": run.steps,

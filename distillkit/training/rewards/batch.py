@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distillkit.measures.base import Labels
 from distillkit.measures.language import Language
-from distillkit.text import is_formatted, split_think
+from distillkit.text import is_formatted
 from distillkit.trace import Problem, Trace, to_row
 from distillkit.verifiers.base import Verifier
 
@@ -79,18 +79,12 @@ class Circumstance:
     def _trace(
         self, row: Mapping[str, Any], prompt: Any, completion: str, tokens: int, *, ended: bool
     ) -> Trace:
-        reasoning, response = split_think(completion, self.prefilled)
         stopped = bool(self.stop) and completion.rstrip().endswith(self.stop)
-        return Trace(
-            problem_id=row["id"],
-            messages=prompt,
-            completion=completion,
-            reasoning=reasoning,
-            response=response,
-            reference=json.loads(row["reference"]),
-            domain=row["domain"],
-            source=row["source"],
-            language=row["language"],
+        problem = Problem(prompt, **{**row, "reference": json.loads(row["reference"])})
+        return Trace.of(
+            problem,
+            completion,
+            prefilled=self.prefilled,
             finish_reason="stop" if ended or stopped else "length",
             completion_tokens=tokens,
         )
