@@ -9,6 +9,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+PRELOAD = "distillkit.stages"
+"""What every task needs: a second of importing, once in a run instead of in each worker of each stage. It starts no
+thread, which a fork would not survive; numpy and pyarrow do."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -28,12 +32,13 @@ class Inline:
 
 @dataclass(frozen=True)
 class Processes:
-    """In worker processes of this machine, started afresh (never forked from a process with threads)."""
+    """In worker processes of this machine, forked from one that has imported `PRELOAD` and has no threads."""
 
     workers: int
 
     def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
         context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([PRELOAD])
         with ProcessPoolExecutor(self.workers, mp_context=context) as pool:
             yield from pool.map(function, tasks)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from distillkit import benchmarks
 from distillkit.errors import RecipeError
@@ -77,7 +78,7 @@ def command(hub_url: str, folder: Path, *arguments: str, **env: str) -> subproce
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
 

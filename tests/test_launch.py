@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from distillkit import launch
 from distillkit.errors import EngineError, MissingError
@@ -68,7 +69,7 @@ def alive(pid: int) -> bool:
 
 def gone(pid: int) -> bool:
     """Whether a process ends before long."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while alive(pid) and time.monotonic() < until:
         time.sleep(0.01)
     return not alive(pid)
@@ -118,7 +119,7 @@ LONG = {"toy": "chain", "limit": 3_000_000, "terms": (8, 12)}
 
 def child_of(server_pid: int) -> int:
     """The pid of the child, once it is there."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         found = Path(f"/proc/{server_pid}/task/{server_pid}/children").read_text().split()
         if found:
@@ -260,7 +261,7 @@ def test_ctrl_c_in_a_terminal_reaches_all_and_prints_nothing_of_the_child(tmp_pa
     time.sleep(0.3)
     for pid in (parent.pid, server_pid, child):  # what a terminal does to a foreground process group
         os.kill(pid, signal.SIGINT)
-    out, error = parent.communicate(timeout=60)
+    out, error = parent.communicate(timeout=PATIENCE_S)
     assert gone(child)
     assert gone(server_pid)
     assert out == ""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 
 from distillkit import ledger as module
 from distillkit.engines.base import Completion
@@ -296,7 +297,7 @@ def test_sigkill_loses_nothing_that_was_finished_and_repeats_nothing(tmp_path):
 def test_two_processes_write_one_after_the_other(tmp_path):
     path = tmp_path / "l.jsonl"
     processes = [child(path, 0, 300), child(path, 200, 500)]
-    printed = [process.communicate(timeout=60)[0].split() for process in processes]
+    printed = [process.communicate(timeout=PATIENCE_S)[0].split() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert sorted(map(int, printed[0] + printed[1])) == list(range(500))
     assert sorted(recorded(path)) == sorted(map(key, range(500)))
@@ -308,7 +309,7 @@ def test_the_disk_is_told_once_a_second_without_being_asked(tmp_path, monkeypatc
     with Ledger.alone(path, no_wait) as ledger:
         for name in range(3):
             ledger.add(key(name), completion())
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + PATIENCE_S
             while not path.with_suffix(".index").exists() or ledger._unsaved:
                 assert time.monotonic() < deadline
                 time.sleep(0.005)

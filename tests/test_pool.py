@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 
 from distillkit.errors import StageError
 from distillkit.pool import Failure, Pool, StartError, close_shared, shared
@@ -248,7 +249,7 @@ def test_close_from_another_thread_ends_a_map(make_pool: Make, tmp_path: Path) -
     while not log.exists():
         time.sleep(0.05)
     pool.close()
-    thread.join(timeout=60)
+    thread.join(timeout=PATIENCE_S)
     assert not thread.is_alive()
     assert "closed" in str(failed[0])
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from patience import PATIENCE_S
+
 MINI = Path(__file__).parent / "mini.yaml"
 
 
@@ -23,7 +25,7 @@ def command(
         text=True,
         cwd=cwd,
         env=os.environ | environment,
-        timeout=900,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -44,7 +46,6 @@ def kill_when(
     arguments: list[str | Path],
     store: Path,
     reached: Callable[[list[dict[str, Any]]], bool],
-    timeout_s: float = 300,
 ) -> bool:
     """Start `distillkit ...` and SIGKILL its whole process group once its events satisfy `reached`.
 
@@ -56,7 +57,7 @@ def kill_when(
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + PATIENCE_S
     try:
         while process.poll() is None and time.monotonic() < deadline:
             if reached(events(store)):

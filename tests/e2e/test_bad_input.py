@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from inprocess import Answer, curation, distillkit
+from patience import PATIENCE_S
 from runs import MINI, command, contents, events
 
 from distillkit.durable import locked
@@ -345,8 +346,8 @@ def start(*arguments: str | Path, **environment: str) -> "subprocess.Popen[str]"
     )  # fmt: skip
 
 
-def wait_for(happened: Callable[[], bool], timeout_s: float = 240) -> None:
-    deadline = time.monotonic() + timeout_s
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not happened():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.05)
@@ -363,7 +364,7 @@ def test_work_that_another_process_does_is_waited_for(tmp_path: Path, store: Pat
     with locked(store / "work" / f"{victim.name}.lock", print):
         run = start("run", curation(tmp_path), "--store", store)
         wait_for(lambda: waiting(store) or run.poll() is not None)
-    out, err = run.communicate(timeout=240)
+    out, err = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 0, err
     assert f"judged: process {os.getpid()} works on it in this store; waiting for it" in out
     assert contents(store) == contents(whole)
@@ -373,7 +374,7 @@ def test_work_that_another_process_does_is_waited_for(tmp_path: Path, store: Pat
 def test_two_runs_on_one_store_end_well(tmp_path: Path, sampled_whole: Path) -> None:
     recipe, store = sampled(tmp_path), tmp_path / "store"
     runs = [start("run", recipe, "--store", store) for _ in range(2)]
-    told = [run.communicate(timeout=400) for run in runs]
+    told = [run.communicate(timeout=PATIENCE_S) for run in runs]
     assert [run.returncode for run in runs] == [0, 0], told
     assert "works on it in this store; waiting for it" in told[0][0] + told[1][0]
     records = [json.loads(path.read_text()) for path in store.glob("runs/sampled/*/run.json")]
@@ -403,7 +404,7 @@ def test_told_to_stop_it_stops_and_goes_on_later(
     run = start(*arguments)
     wait_for(lambda: reached(store, stage, done) or run.poll() is not None)
     os.kill(run.pid, number)
-    out, err = run.communicate(timeout=240)
+    out, err = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 130, out + err
     assert err.strip() == "distillkit: interrupted; what is finished is safe, run again to go on"
     [record] = store.glob("runs/mini/*/run.json")
@@ -422,7 +423,7 @@ def test_told_to_stop_while_it_waits(tmp_path: Path, store: Path) -> None:
         run = start("run", curation(tmp_path), "--store", store)
         wait_for(lambda: waiting(store) or run.poll() is not None)
         os.kill(run.pid, signal.SIGTERM)
-        _, err = run.communicate(timeout=60)
+        _, err = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 130 and "Traceback" not in err
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from hubserver import TOKEN, Account, Fault, HubServer
+from patience import PATIENCE_S
 from runs import command
 
 TRACES, STUDENT = "alice/show-traces", "alice/show-student"
@@ -164,7 +165,9 @@ assert tokenizers[0].chat_template == tokenizers[1].chat_template
 ids = tokenizers[1]("1 + 1", return_tensors="pt").input_ids
 assert torch.equal(models[0](ids).logits, models[1](ids).logits)
 """
-    subprocess.run([sys.executable, "-c", program], env=os.environ | environment, check=True, timeout=300)
+    subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | environment, check=True, timeout=PATIENCE_S
+    )
 
 
 def _run_and_kill(
@@ -180,7 +183,7 @@ def _run_and_kill(
     )
     fault.call = lambda: os.killpg(process.pid, signal.SIGKILL)
     hub.faults = [fault]
-    assert process.wait(timeout=300) == -signal.SIGKILL, fault.route
+    assert process.wait(timeout=PATIENCE_S) == -signal.SIGKILL, fault.route
 
 
 CURATION = Path(__file__).parents[1] / "data"

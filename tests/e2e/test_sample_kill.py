@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from runs import command, contents, events, kill_when
 
 ADAPTIVE = Path(__file__).parent / "adaptive.yaml"
@@ -88,7 +89,7 @@ def test_told_to_stop_it_keeps_what_is_finished_and_goes_on_later(whole: Path, t
     while process.poll() is None and not reached([]):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode not in (0, -signal.SIGKILL), said
     assert "Traceback" not in said
     before = ledger(store)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 from runs import command
 
 from distillkit.toy.corpus import Corpus
@@ -33,7 +34,6 @@ stages:
   - {name: student, kind: sft, model: toy:base, learning_rate: 2.0e-3, epochs: 4, batch: 16, max_length: 96}
 """
 QUESTION = "3 + 4 - 5"
-START_S = 240
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_chat_answers_once_in_json_and_line_by_line(store: tuple[Path, str]) -> 
         input=f"{QUESTION}\n/new\n{QUESTION}\n",
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE_S,
         check=True,
     )
     assert [line.strip() for line in talk.stdout.splitlines()] == [answer["completion"].strip()] * 2
@@ -128,7 +128,7 @@ def port(store: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def _await(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    until = time.monotonic() + START_S
+    until = time.monotonic() + PATIENCE_S
     while process.poll() is None and time.monotonic() < until:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
@@ -145,7 +145,7 @@ def ask(port: int, **more: Any) -> dict[str, Any]:
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         found: dict[str, Any] = json.load(answer)["choices"][0]
     return found
 

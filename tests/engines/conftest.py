@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from distillkit.artifact import Model
 from distillkit.engines.base import Request, load_tokenizer
@@ -116,7 +117,7 @@ def vllm_server(tmp_path_factory) -> Iterator[Server]:
         stop(process)
 
 
-def await_health(server: Server, process: "subprocess.Popen[bytes]", patience_s: float = 180) -> None:
+def await_health(server: Server, process: "subprocess.Popen[bytes]", patience_s: float = PATIENCE_S) -> None:
     """Until the server answers; fails with its log where it died or never does."""
     until = time.monotonic() + patience_s
     while process.poll() is None and time.monotonic() < until:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hubserver import TOKEN, folders
+from patience import PATIENCE_S
 
 ROOT = Path(__file__).parent.parent.parent
 DATA, MODEL = "alice/traces", "alice/student"
@@ -59,7 +60,7 @@ def run(hub, home: Path, code: str, *arguments: str, **env: str) -> str:
         cwd=home,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     assert TOKEN not in done.stdout + done.stderr
@@ -170,7 +171,7 @@ def test_vllm_reads_the_same_weights(client, tmp_path) -> None:
 @pytest.mark.slow
 def test_another_version_of_the_client(tmp_path) -> None:
     """huggingface_hub 2 (httpx2) runs these tests too, in an environment with little else."""
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True, timeout=100)
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True, timeout=PATIENCE_S)
     python = tmp_path / "venv" / "bin" / "python"
     needs = [
         "huggingface_hub==2.4.0",
@@ -185,7 +186,7 @@ def test_another_version_of_the_client(tmp_path) -> None:
         [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *needs],
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=PATIENCE_S,
     )
     if installed.returncode:
         pytest.skip(f"no packages to be had: {installed.stderr.splitlines()[-1:]}")
@@ -196,7 +197,7 @@ def test_another_version_of_the_client(tmp_path) -> None:
         | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     version = subprocess.run(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from hubserver import TOKEN, Fault, folders
+from patience import PATIENCE_S
 
 NAME = "alice/traces"
 PUSH = """
@@ -54,7 +55,7 @@ def assert_whole(hub, folder: Path) -> None:
 
 def finish(hub, folder: Path, home: Path) -> None:
     process = start(hub, folder, home)
-    _, errors = process.communicate(timeout=200)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, errors
     assert TOKEN not in errors
 
@@ -75,7 +76,7 @@ def test_killed_at(hub, tmp_path, route, late) -> None:
     fault = Fault(route, late=late, skip=skip, call=lambda: os.kill(process.pid, signal.SIGKILL))
     hub.faults.append(fault)
     process = start(hub, folder, tmp_path)
-    _, errors = process.communicate(timeout=200)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == -signal.SIGKILL, errors
     finish(hub, folder, tmp_path)
     assert_whole(hub, folder)

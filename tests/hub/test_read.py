@@ -13,6 +13,7 @@ import pytest
 from hubserver import Account
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 
 from distillkit.errors import RecipeError
 from distillkit.hub import HubRef, parse_reference
@@ -63,7 +64,7 @@ def ask(hub: Any, home: Path, *questions: str, cwd: Path | None = None, **env: s
         cwd=cwd or home,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     assert SECRET not in done.stdout + done.stderr

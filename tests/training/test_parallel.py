@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE_S
 
 from distillkit import launch, rank
 from distillkit.artifact import Artifact, Manifest, weights_content
@@ -297,7 +298,7 @@ def once(step: int, act: Callable[[], None]) -> Callable[[Event], None]:
 
 def gone(pids: list[int]) -> bool:
     """Whether processes end before long."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_S
     while any(Path(f"/proc/{pid}/stat").exists() for pid in pids) and time.monotonic() < until:
         time.sleep(0.05)
     return not any(Path(f"/proc/{pid}/stat").exists() for pid in pids)

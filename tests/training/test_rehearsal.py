@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from patience import PATIENCE_S
 from transformers import AutoModelForCausalLM, TrainerControl, TrainerState
 
 from distillkit.errors import EngineError
@@ -335,6 +336,8 @@ def test_processes_that_rehearse_end_bit_for_bit_as_those_that_do_not(tmp_path: 
         str(program),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert len(list(folder.glob("*-[01]"))) == 6

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from pydantic import TypeAdapter, ValidationError
 
 from distillkit.errors import StageError
@@ -301,7 +302,7 @@ def test_reflections_of_many_texts_are_those_of_each(texts: list[str]) -> None:
 
 
 def test_rewards_that_wait_run_side_by_side() -> None:
-    both = threading.Barrier(2, timeout=30)
+    both = threading.Barrier(2, timeout=PATIENCE_S)
 
     class Meeting(Exact):
         def judge(self, answered: Any) -> Any:

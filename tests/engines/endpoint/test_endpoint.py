@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_S
 from pydantic import ValidationError
 
 from distillkit.engines.base import Listed, Parameters, Request
@@ -552,7 +553,7 @@ def test_a_killed_run_finds_its_batch_again_and_does_not_pay_twice():
         server.batch_ready.clear()
         told = json.dumps([batched(server).model_dump(), [astuple(request) for request in asks(10)]])
         child = subprocess.Popen([sys.executable, "-c", CHILD, told])
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while not server.batches and time.monotonic() < until:
             time.sleep(0.02)
         child.kill()

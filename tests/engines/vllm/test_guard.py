@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 
 from distillkit.engines.vllm.guard import children
 
@@ -41,7 +42,7 @@ def running(pid):
         return False
 
 
-def await_state(pid, wanted, patience_s=20):
+def await_state(pid, wanted, patience_s=PATIENCE_S):
     until = time.monotonic() + patience_s
     while running(pid) != wanted and time.monotonic() < until:
         time.sleep(0.05)
@@ -90,7 +91,7 @@ def test_a_guard_that_was_ended_kills_nobody(parent):
     assert all(running(pid) for pid in pids)
 
 
-def await_descriptors(guard, wanted, patience_s=20):
+def await_descriptors(guard, wanted, patience_s=PATIENCE_S):
     """Until the guard holds this many processes, its parent among them."""
     until = time.monotonic() + patience_s
     held = 0

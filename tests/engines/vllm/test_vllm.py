@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE_S
 from pydantic import ValidationError
 
 from distillkit.artifact import Model
@@ -236,7 +237,7 @@ class TestKilled:
         """vLLM's engine object fails when it is collected as late as at the end of the interpreter."""
         script = tmp_path / "hold.py"
         script.write_text(HOLD.replace("time.sleep(600)", "pass"))
-        ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+        ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=PATIENCE_S)
         assert ended.returncode == 0, ended.stderr
         assert "Traceback" not in ended.stderr and "Exception ignored" not in ended.stderr
 
@@ -268,7 +269,7 @@ def engine_processes(parent):
     }
 
 
-def await_end(pid, patience_s=30):
+def await_end(pid, patience_s=PATIENCE_S):
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
         try:
@@ -311,6 +312,6 @@ def test_code_of_the_models_repository_is_foreign():
 def test_declaring_it_imports_nothing_heavy():
     code = "import sys, distillkit.engines; print([m for m in ('torch', 'vllm', 'transformers', 'numpy') if m in sys.modules])"
     answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=True
     )
     assert answer.stdout.strip() == "[]"

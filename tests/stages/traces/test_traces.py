@@ -16,6 +16,7 @@ from hubserver import HubServer
 from hypothesis import given
 from hypothesis import strategies as st
 from inprocess import distillkit
+from patience import PATIENCE_S
 from pydantic import ValidationError
 
 from distillkit import shuffle
@@ -277,7 +278,11 @@ class TestHub:
             settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
             command = ["-m", "distillkit", "run", str(tmp_path / "r.yaml"), "--store", str(tmp_path / "hub")]
             done = subprocess.run(
-                [sys.executable, *command], env=kept | settings, capture_output=True, text=True, timeout=200
+                [sys.executable, *command],
+                env=kept | settings,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
             )
         assert done.returncode == 0, done.stderr
         assert commit in (tmp_path / "r.lock").read_text()
@@ -333,7 +338,7 @@ def test_a_killed_run_goes_on_where_it_was(
     whole = made(tmp_path / "whole", file=source, source="s", **fields)
     here = str(Path(__file__).parent)
     arguments = [here, where, str(after), str(tmp_path / "killed"), source, repr(fields)]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, timeout=200)
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, timeout=PATIENCE_S)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     work = next((tmp_path / "killed" / "store" / "work").glob("traces-*[!k]"))
     finished = {path: path.stat().st_ino for path in work.rglob("*.parquet")}
@@ -712,7 +717,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, ending: str) -> None
             pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
         arguments = [str(Path(__file__).parent), str(folder), str(folder / f"rows.{ending}")]
         done = subprocess.run(
-            [sys.executable, "-c", PEAK, *arguments], capture_output=True, text=True, timeout=400
+            [sys.executable, "-c", PEAK, *arguments], capture_output=True, text=True, timeout=PATIENCE_S
         )
         peaks.append(int(done.stdout.splitlines()[-1]))
     assert peaks[1] < peaks[0] + 120, peaks
