@@ -321,7 +321,9 @@ def sampled_whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("free_kib", [64, 76, 88])
+@pytest.mark.parametrize(
+    "free_kib", [pytest.param(64, marks=pytest.mark.soak), 76, pytest.param(88, marks=pytest.mark.soak)]
+)
 def test_no_disk_space_in_a_child_process(
     free_kib: int, tmp_path: Path, disk: Disk, sampled_whole: Path
 ) -> None:
@@ -389,8 +391,11 @@ def reached(store: Path, stage: str, done: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-@pytest.mark.parametrize(("stage", "done"), [("zero", 2), ("traces", 0)])
+@pytest.mark.parametrize(
+    ("number", "stage", "done"),
+    [(signal.SIGINT, "zero", 2), (signal.SIGTERM, "traces", 0)],
+    ids=["SIGINT", "SIGTERM"],
+)
 def test_told_to_stop_it_stops_and_goes_on_later(
     number: signal.Signals, stage: str, done: int, tmp_path: Path, undisturbed: Path
 ) -> None:
