@@ -1,6 +1,5 @@
 """A YAML file that remembers its lines: parsed by the safe loader, changed by `--set`, each place known by its line."""
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from distillkit.errors import MissingError, RecipeError
+from distillkit.errors import MissingError, RecipeError, nearest
 
 Place = tuple[str | int, ...]
 """Path in the YAML, e.g. ("stages", 2, "rules")."""
@@ -157,9 +156,3 @@ def sources_of(path: Path, lines: Lines) -> dict[Place, str]:
 def source_of(at: Place, sources: dict[Place, str]) -> str:
     """Where a place, or the nearest around it, was written."""
     return next(sources[at[:n]] for n in range(len(at), -1, -1) if at[:n] in sources)
-
-
-def nearest(word: str, names: Sequence[str]) -> str:
-    """ "; did you mean NAME?" where one of the names is close to the word, else empty."""
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]}?" if close else ""

@@ -4,8 +4,10 @@ A user's mistake is one line (what, where, what to do) and never a traceback. A 
 all: it is data with a reason.
 """
 
+import difflib
 import os
 import re
+from collections.abc import Collection
 from typing import ClassVar
 
 
@@ -37,6 +39,13 @@ class EngineError(DistillkitError):
     """An engine or trainer process died or could not answer; says how much is safe."""
 
     exit_code = 5
+
+
+def nearest(word: str, names: Collection[str], otherwise: str = "") -> str:
+    """How a line about an unknown word ends: "; did you mean NAME?", "; OTHERWISE" where no name is close, or empty."""
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}?" if close else otherwise
+    return hint and f"; {hint}"
 
 
 SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)

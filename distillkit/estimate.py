@@ -108,12 +108,23 @@ class Estimate:
         each = stage.max_length * (2 if isinstance(stage, RewardModelStage) else 1)  # chosen and rejected
         return round(rows * stage.epochs * MEAN_SHARE * each)
 
+    def _kept(self, step: Step, stage: Training) -> int:
+        """Sets of weights that a training keeps on the way; 0 where the number of its steps is not known."""
+        if stage.keep_steps is None:
+            return 0
+        if isinstance(stage, Grpo | Distill):
+            steps = stage.steps
+        elif isinstance(stage, Sft | RewardModelStage):
+            steps = math.ceil((self.rows(step.wires["input"][0]) or 0) / stage.batch * stage.epochs)
+        return max(0, steps - 1) // stage.keep_steps
+
     def _training(
         self, step: Step, stage: Training, size: Model, machine: Budget, tokens: int
     ) -> Cost | None:
         load = self.load(step, machine)
         if load is None:
             return None
+        load = replace(load, kept=self._kept(step, stage))
         cost = budget.training(size, machine, load, tokens)
         if not isinstance(stage, Grpo | Distill):
             return cost

@@ -71,6 +71,8 @@ class Load:
     """What an engine in the same process has taken for itself."""
     engine_sleeps: bool = False
     """The engine gives its memory back while the trainer learns (vllm_enable_sleep_mode)."""
+    kept: int = 0
+    """Sets of weights that stay on the disk besides those at the end (`keep_steps`)."""
 
     @property
     def deepspeed(self) -> bool:
@@ -244,6 +246,7 @@ CHECKPOINTS = 3
 
 
 def disk_bytes(model: Model, load: Load) -> float:
-    """Bytes that a training writes: its checkpoints (weights and optimizer states), and the weights at the end."""
+    """Bytes that a training writes: its checkpoints (weights and optimizer states), weights that it keeps on the way,
+    and those at the end."""
     weights = _trained(model, load) * (load.weight_bytes if load.lora_rank is None else 4)
-    return CHECKPOINTS * (weights + _whole_states(model, load)) + model.total * 2.0
+    return CHECKPOINTS * (weights + _whole_states(model, load)) + load.kept * weights + model.total * 2.0

@@ -5,7 +5,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from distillkit.document import Place, nearest, source_of
+from distillkit.document import Place, source_of
+from distillkit.errors import nearest
 
 
 def describe(
@@ -60,7 +61,7 @@ def _message(each: Any, at: Place, model: type[BaseModel]) -> str:
     if kind == "union_tag_invalid":
         context = each["ctx"]
         expected = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-        near = nearest(context["tag"], expected) or f"; there are {', '.join(expected)}"
+        near = nearest(context["tag"], expected, f"there are {', '.join(expected)}")
         return f"unknown kind {context['tag']!r}{near}"
     if kind == "union_tag_not_found":
         return "has no kind:"

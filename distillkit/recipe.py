@@ -18,14 +18,13 @@ from distillkit.document import (
     Place,
     assign,
     names_of,
-    nearest,
     parse,
     place_of,
     source_of,
     sources_of,
 )
 from distillkit.engines import AnyEngine
-from distillkit.errors import DistillkitError, RecipeError
+from distillkit.errors import DistillkitError, RecipeError, nearest
 from distillkit.mistake import describe
 from distillkit.sampling import Sampling
 from distillkit.spec import EXECUTION, Strict, source_files
@@ -66,7 +65,7 @@ class Recipe(Strict):
             if each.name == name:
                 return each
         names = [each.name for each in self.stages]
-        near = nearest(name, names) or f"; there are {', '.join(names)}"
+        near = nearest(name, names, f"there are {', '.join(names)}")
         raise RecipeError(f"no stage {name!r} in recipe {self.name}{near}")
 
     def limited(self, rows: int) -> Self:

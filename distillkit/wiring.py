@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distillkit import benchmarks
-from distillkit.document import nearest
-from distillkit.errors import MissingError, RecipeError
+from distillkit.errors import MissingError, RecipeError, nearest
 from distillkit.recipe import Recipe
 from distillkit.stages import AnyStage
 from distillkit.stages.base import LABELS, PROBLEMS, TRACES, WEIGHTS, Stage, Wire, names_in
@@ -100,11 +99,8 @@ def _check_end(recipe: Recipe, index: int, stage: AnyStage, slot: str, wire: Wir
 
 def recipe_names_error(name: str, where: str, earlier: list[str]) -> RecipeError:
     """The error for a name that no stage has."""
-    import difflib
-
-    close = difflib.get_close_matches(name, earlier, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"earlier stages: {', '.join(earlier) or 'none'}"
-    return RecipeError(f"{where}: no stage {name!r}; {hint}")
+    others = f"earlier stages: {', '.join(earlier) or 'none'}"
+    return RecipeError(f"{where}: no stage {name!r}{nearest(name, earlier, others)}")
 
 
 def check_external(name: str, where: str) -> None:
@@ -230,11 +226,10 @@ def _field_error(wanted: str, where: str, known: set[str], makers: list[str]) ->
         return RecipeError(
             f"{where}: no earlier stage {stage!r} makes labels; those that do: {', '.join(makers)}"
         )
-    close = difflib.get_close_matches(wanted, sorted(known), n=1)
     bare = {"measures.*" if each.startswith("measures.") else each for each in known}
     names = sorted(each for each in bare if each.partition(".")[0] not in makers)
-    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
-    return RecipeError(f"{where}: no earlier stage makes {wanted!r}; {hint}")
+    hint = nearest(wanted, sorted(known), f"there are: {', '.join(names)}")
+    return RecipeError(f"{where}: no earlier stage makes {wanted!r}{hint}")
 
 
 def _covered(wanted: str, known: set[str]) -> bool:

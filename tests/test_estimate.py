@@ -127,3 +127,18 @@ def test_the_plan_names_what_holds_the_memory(tmp_path: Path) -> None:
     assert sum(held.values()) == pytest.approx(cost["memory_gb"])
     lines = [str(each) for each in render(planned).renderables]
     assert any(line.startswith("zero: about ") and "frozen 6" in line for line in lines)
+
+
+def test_weights_that_are_kept_on_the_way_take_disk(estimate: Any) -> None:
+    def disk(*sets: str) -> float:
+        found = estimate(*sets)
+        cost = found.cost(found.steps["zero"], MACHINE)
+        assert cost is not None
+        return float(cost.disk_gb)
+
+    [weights] = {
+        round((disk(f"stages.zero.keep_steps={every}") - disk()) / sets, 3)
+        for every, sets in ((50, 1), (30, 3), (10, 9))
+    }
+    assert weights == pytest.approx(2 * 7, rel=0.02)
+    assert disk("stages.zero.keep_steps=100") == disk()  # the last step's are the stage's own

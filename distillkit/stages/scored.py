@@ -15,6 +15,7 @@ from distillkit import benchmarks as built_in
 from distillkit.artifact import Manifest
 from distillkit.benchmarks import Benchmark
 from distillkit.engines.base import Parameters
+from distillkit.errors import nearest
 from distillkit.sampling import Sampling
 from distillkit.scoring import Scoring
 from distillkit.spec import Strict
@@ -165,6 +166,7 @@ class Scored(Stage, Sampling, Scoring):
                 of = name or "the nearest held-out problems"
                 raise ValueError(
                     f"max_tokens: give it; {of} has none of its own, only built-in benchmarks have"
+                    + nearest(name, built_in.names())
                 )
         return self
 

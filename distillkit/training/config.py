@@ -10,13 +10,13 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from distillkit.artifact import Model
-from distillkit.errors import MissingError, RecipeError
+from distillkit.errors import MissingError, RecipeError, nearest
 from distillkit.memory import Load
 from distillkit.spec import EXECUTION, Aside, file_digest
 from distillkit.template import AnyTemplate, TemplateFile
 from distillkit.training.adapter import Lora, Quantization, Rope, quantized, require_packages
 from distillkit.training.parallel import Parallel
-from distillkit.training.passthrough import ASIDE, TRACKERS, ConfigName, nearest, objection
+from distillkit.training.passthrough import ASIDE, TRACKERS, ConfigName, objection
 
 TOKENS_PER_PASS = 16_384
 """Padded tokens of a forward pass where the recipe does not set per_device_train_batch_size."""

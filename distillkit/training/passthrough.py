@@ -4,13 +4,14 @@ TRL's classes take seconds to import, so the block is checked against a generate
 (scripts/make_trl_fields.py).
 """
 
-import difflib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
+
+from distillkit.errors import nearest
 
 FIELDS_FILE = Path(__file__).parent / "trl_fields.json"
 
@@ -121,12 +122,6 @@ def misfit(value: Any, entry: dict[str, list[str]]) -> str | None:
     if isinstance(value, str) and value not in entry.get("choices", [value]):
         return f"{value!r} is none of its values{nearest(value, entry['choices'])}"
     return None
-
-
-def nearest(word: str, known: Collection[str]) -> str:
-    """`; did you mean x?`, empty where nothing is near."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _is_number(text: str) -> bool:

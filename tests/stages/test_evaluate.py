@@ -479,6 +479,10 @@ def test_what_all_solve_and_what_none_solves(store: Store, tmp_path: Path, heldo
     [
         ({"max_tokens": None}, "max_tokens: give it; the nearest held-out problems has none of its own"),
         ({"max_tokens": None, "benchmarks": {"mine": 4}}, "max_tokens: give it; mine has none of its own"),
+        (
+            {"max_tokens": None, "benchmarks": ["gsm8"]},
+            "only built-in benchmarks have; did you mean gsm8k",
+        ),
         ({"max_tokens": [8, 8]}, "max_tokens: [8, 8]: a value is there twice"),
         ({"temperature": []}, "at least 1 item"),
         ({"temperature": [0.5, -1]}, "greater than or equal to 0"),

@@ -17,12 +17,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from distillkit.engines.base import Parameters
-from distillkit.errors import MissingError, RecipeError
+from distillkit.errors import MissingError, RecipeError, nearest
 
 if TYPE_CHECKING:
     from vllm import AsyncEngineArgs, SamplingParams
@@ -86,9 +85,7 @@ def engine_args(declared: Mapping[str, Any], further: Mapping[str, Any]) -> "Asy
     known = AsyncEngineArgs.__dataclass_fields__
     for name in further:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise RecipeError(f"engine_args.{name}: vLLM's engine has no such argument{hint}")
+            raise RecipeError(f"engine_args.{name}: vLLM's engine has no such argument{nearest(name, known)}")
     try:
         return AsyncEngineArgs(**{**declared, **further})
     except refusals() as error:

@@ -1,11 +1,11 @@
 """What GRPO is paid for; each kind one class. A new one is its class, its name here, and its test."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
+from distillkit.errors import nearest
 from distillkit.training.rewards.base import Reward, named
 from distillkit.training.rewards.batch import (
     COLUMNS,
@@ -51,10 +51,9 @@ def _listed(given: Any) -> Any:
         return given
     for name in given:
         if name not in get_args(ShortName):
-            near = difflib.get_close_matches(str(name), get_args(ShortName), n=1)
-            known = f"did you mean {near[0]}?" if near else f"there are {', '.join(get_args(ShortName))}"
+            known = nearest(str(name), get_args(ShortName), f"there are {', '.join(get_args(ShortName))}")
             raise ValueError(
-                f"{name!r} is no reward that a weight alone makes; {known}, or write a list of rewards"
+                f"{name!r} is no reward that a weight alone makes{known}, or write a list of rewards"
             )
     return [{"kind": name, "weight": weight} for name, weight in given.items()]
 

@@ -11,12 +11,11 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from datetime import date, time
-from difflib import get_close_matches
 from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-from distillkit.errors import RecipeError
+from distillkit.errors import RecipeError, nearest
 from distillkit.spec import canonical, seed_of
 from distillkit.verifiers.arithmetic import disarm
 
@@ -100,9 +99,8 @@ def make(task: str, settings: dict[str, Any], seed: int, size: int) -> Any:
     from reasoning_gym.factory import DATASETS, create_dataset
 
     if task not in DATASETS:
-        near = get_close_matches(task, DATASETS, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(DATASETS))}"
-        raise RecipeError(f"reasoning-gym has no task {task!r}; {hint}")
+        hint = nearest(task, sorted(DATASETS), f"there are {', '.join(sorted(DATASETS))}")
+        raise RecipeError(f"reasoning-gym has no task {task!r}{hint}")
     config = DATASETS[task][1]
     known = {field.name for field in fields(config)} - {"seed", "size"}
     if unknown := settings.keys() - known:
