@@ -271,7 +271,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     try:
         yield Disk(folder, 4096)
     finally:
-        subprocess.run(["umount", folder], check=False)
+        subprocess.run(["umount", "--lazy", folder], check=False)
 
 
 def test_no_disk_space_anywhere_in_a_run(tmp_path: Path, disk: Disk, whole: Path) -> None:

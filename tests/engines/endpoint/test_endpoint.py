@@ -323,7 +323,7 @@ def test_a_storm_loses_nothing_and_asks_nothing_twice():
         (0.01, Fault(hang=True)),
     ]
     with FaultServer(dice(7, rates, (0.001, 0.02))) as server:
-        rows = complete(engine(server, timeout_s=2, concurrency=64), asks(300))
+        rows = complete(engine(server, timeout_s=8, concurrency=64), asks(300))
         answered = server.answered()
         assert len(server.calls) > 300
     assert Counter(row.finish_reason for row in rows.values()) == {"stop": 300}
