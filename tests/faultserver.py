@@ -194,8 +194,9 @@ class FaultServer:
                 writer.write(_head(status, fault.headers, len(data)) + data[: len(data) // 2])
                 await writer.drain()
                 return False
-            await _send(writer, status, data, fault.headers)
+            # Noted first: who asked may have read it, and look here, before this goes on.
             call.answered = status == 200 and fault.body is None and not fault.change
+            await _send(writer, status, data, fault.headers)
             return True
         finally:
             self.flying -= 1

@@ -284,7 +284,7 @@ def test_no_disk_space_anywhere_in_a_run(tmp_path: Path, disk: Disk, whole: Path
             break
         assert answer.code == 3 and "no disk space left" in answer.mistake, answer.err
         reached.add(answer.out.count(" s\n"))
-    assert len(reached) > 4  # it ended in several stages
+    assert len(reached) > 2  # it ended in several stages
     disk.leave(120)
     assert distillkit("run", recipe, "--store", disk.folder / "store").code == 3
     disk.free()
