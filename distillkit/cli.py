@@ -140,13 +140,14 @@ def check(
     """Refuse what would fail later: keys, wires, types, fields, files. Offline and static unless told otherwise."""
     from distillkit.check import check as check_recipe
     from distillkit.check import check_data, check_online, render
+    from distillkit.hindsight import hindsight
     from distillkit.plan import doubts
     from distillkit.recipe import located
 
     loaded = _load(recipe, sets)
     with located(recipe):
         finding = check_recipe(loaded, recipe.parent)
-        finding.warnings += doubts(loaded)
+        finding.warnings += [*doubts(loaded), *hindsight(loaded, store)]
         if online:
             check_online(loaded, recipe, finding)
         if data:

@@ -22,6 +22,7 @@ FLOORS = [
         "inspection",
         "check",
         "lint",
+        "hindsight",
         "apply",
         "recount",
         "housekeeping",
