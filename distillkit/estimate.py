@@ -110,13 +110,12 @@ class Estimate:
 
     def _kept(self, step: Step, stage: Training) -> int:
         """Sets of weights that a training keeps on the way; 0 where the number of its steps is not known."""
-        if stage.keep_steps is None:
-            return 0
+        steps = 0
         if isinstance(stage, Grpo | Distill):
             steps = stage.steps
         elif isinstance(stage, Sft | RewardModelStage):
             steps = math.ceil((self.rows(step.wires["input"][0]) or 0) / stage.batch * stage.epochs)
-        return max(0, steps - 1) // stage.keep_steps
+        return 0 if stage.keep_steps is None else max(0, steps - 1) // stage.keep_steps
 
     def _training(
         self, step: Step, stage: Training, size: Model, machine: Budget, tokens: int

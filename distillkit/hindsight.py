@@ -8,46 +8,47 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from distillkit.artifact import MANIFEST, Artifact
-from distillkit.errors import MissingError
+from distillkit.errors import DistillkitError
 from distillkit.recipe import Recipe
-from distillkit.run_folder import RunRecord, load_record, numbered
+from distillkit.run_folder import load_record, numbered
 from distillkit.stages.evaluate import CUT_SHARE, Evaluate
 from distillkit.store import Store
+
+Summary = dict[str, Any]
 
 
 def hindsight(recipe: Recipe, store: Path) -> list[str]:
     """One line for each cap that cut more than CUT_SHARE of a model's completions when the stage ran last.
 
-    A stage that has changed its cap for a larger one since is let alone, and so is a model it no longer names.
+    A stage that has changed its cap for a larger one since is let alone, and so are a model and a set
+    of problems that it no longer names.
     """
-    records, found = [], []
-    for _, path in numbered(store / "runs" / recipe.name):
-        with suppress(MissingError):  # one that was killed before it wrote anything
-            records.append(load_record(path))
+    runs = [path for _, path in numbered(store / "runs" / recipe.name)]
+    found = []
     for stage in recipe.stages:
-        last = _last(stage.name, records, Store(store)) if isinstance(stage, Evaluate) else None
-        if isinstance(stage, Evaluate) and last is not None:
-            number, artifact = last
-            found += [f"stages.{stage.name}: in run {number} {line}" for line in _cut(stage, artifact)]
+        if isinstance(stage, Evaluate):
+            number, summary = _last(stage.name, runs, Store(store))
+            found += [f"stages.{stage.name}: in run {number} {line}" for line in _cut(stage, summary)]
     return found
 
 
-def _last(stage: str, records: list[RunRecord], store: Store) -> tuple[int, Artifact] | None:
-    """What a stage made in the latest run that has it still, and that run's number."""
-    for record in reversed(records):
-        for made in record.stages:
-            if made["name"] == stage and (store.artifacts / made["artifact"] / MANIFEST).exists():
-                return record.number, store.open(made["artifact"], stage)
-    return None
+def _last(stage: str, runs: list[Path], store: Store) -> tuple[int, Summary]:
+    """The latest run whose artifact of a stage is there to be read, and that artifact's summary; empty without one."""
+    for path in reversed(runs):
+        with suppress(DistillkitError):  # killed before it wrote anything, collected, or of another version
+            record = load_record(path)
+            for made in record.stages:
+                if made["name"] == stage:
+                    return record.number, store.open(made["artifact"], stage).manifest.summary
+    return 0, {}
 
 
-def _cut(stage: Evaluate, artifact: Artifact) -> Iterator[str]:
-    summary: dict[str, Any] = artifact.manifest.summary
-    sets = summary["settings"].get("benchmarks", {})
+def _cut(stage: Evaluate, summary: Summary) -> Iterator[str]:
+    sets = summary.get("settings", {}).get("benchmarks", {})
+    named = stage.set_names()
     for name, measured in sets.items():
         cap = measured["max_tokens"]
-        if stage.caps(name)[-1] > cap:
+        if (name not in named and named != [""]) or stage.caps(name)[-1] > cap:
             continue
         metric = f"{name}/truncated" if len(sets) > 1 else "truncated"
         for model in stage.models:

@@ -48,9 +48,8 @@ class Stream:
             tasks.discard(task)
             finished.put((request, task))
             if not task.cancelled() and task.exception() is not None:
-                for other in (
-                    tasks
-                ):  # at once, for the other thread may be busy: who is refused goes on asking no more
+                # At once, for the thread that reads may be busy: who was refused asks no more.
+                for other in tasks:
                     other.cancel()
 
         def start(requests: list[Request]) -> None:

@@ -55,6 +55,9 @@ def test_a_cap_that_cut_is_told_until_it_is_raised(recipe: Path) -> None:
     assert warnings(recipe, "stages.scores.max_tokens=256") == [CUT]
     assert warnings(recipe, "stages.scores.max_tokens=1024") == []
     assert warnings(recipe, "stages.scores.models=[toy:tiny]") == []
+    elsewhere = "{name: scores, kind: evaluate, models: [toy:base], benchmarks: [gpqa_diamond]}"
+    recipe.write_text(recipe.read_text("utf-8").rpartition("  - ")[0] + f"  - {elsewhere}\n", "utf-8")
+    assert warnings(recipe) == []
 
 
 def test_of_several_sets_each_is_told_apart(recipe: Path) -> None:
