@@ -4,7 +4,6 @@ A user's mistake is one line (what, where, what to do) and never a traceback. A 
 all: it is data with a reason.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Collection
@@ -43,6 +42,8 @@ class EngineError(DistillkitError):
 
 def nearest(word: str, names: Collection[str], otherwise: str = "") -> str:
     """How a line about an unknown word ends: "; did you mean NAME?", "; OTHERWISE" where no name is close, or empty."""
+    import difflib
+
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}?" if close else otherwise
     return hint and f"; {hint}"

@@ -31,6 +31,7 @@ from distillkit.stages.select import Select
 from distillkit.stages.sft import Sft
 from distillkit.stages.traces import Traces
 from distillkit.toy import PACKAGED
+from distillkit.training.checkpoints import sets_kept
 from distillkit.training.config import Training
 from distillkit.training.room import beside, cramped_engine, engine_share
 from distillkit.wiring import Step
@@ -110,12 +111,15 @@ class Estimate:
 
     def _kept(self, step: Step, stage: Training) -> int:
         """Sets of weights that a training keeps on the way; 0 where the number of its steps is not known."""
+        if stage.keep_steps is None:
+            return 0
         steps = 0
         if isinstance(stage, Grpo | Distill):
             steps = stage.steps
         elif isinstance(stage, Sft | RewardModelStage):
-            steps = math.ceil((self.rows(step.wires["input"][0]) or 0) / stage.batch * stage.epochs)
-        return 0 if stage.keep_steps is None else max(0, steps - 1) // stage.keep_steps
+            rows = self.rows(step.wires["input"][0]) or 0
+            steps = math.ceil(stage.epochs * math.ceil(rows / stage.batch))
+        return sets_kept(steps, stage.keep_steps)
 
     def _training(
         self, step: Step, stage: Training, size: Model, machine: Budget, tokens: int

@@ -38,7 +38,7 @@ class Processes:
 
     def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([PRELOAD])
+        context.set_forkserver_preload(["__main__", PRELOAD])  # the former is Python's own choice
         with ProcessPoolExecutor(self.workers, mp_context=context) as pool:
             yield from pool.map(function, tasks)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from distillkit.errors import DistillkitError
 from distillkit.recipe import Recipe
-from distillkit.run_folder import load_record, numbered
+from distillkit.run_folder import find_artifact, numbered
 from distillkit.stages.evaluate import CUT_SHARE, Evaluate
 from distillkit.store import Store
 
@@ -23,23 +23,20 @@ def hindsight(recipe: Recipe, store: Path) -> list[str]:
     A stage that has changed its cap for a larger one since is let alone, and so are a model and a set
     of problems that it no longer names.
     """
-    runs = [path for _, path in numbered(store / "runs" / recipe.name)]
+    runs = numbered(store / "runs" / recipe.name)
     found = []
     for stage in recipe.stages:
         if isinstance(stage, Evaluate):
-            number, summary = _last(stage.name, runs, Store(store))
+            number, summary = _last(stage.name, runs, store)
             found += [f"stages.{stage.name}: in run {number} {line}" for line in _cut(stage, summary)]
     return found
 
 
-def _last(stage: str, runs: list[Path], store: Store) -> tuple[int, Summary]:
+def _last(stage: str, runs: list[tuple[int, Path]], store: Path) -> tuple[int, Summary]:
     """The latest run whose artifact of a stage is there to be read, and that artifact's summary; empty without one."""
-    for path in reversed(runs):
+    for number, path in reversed(runs):
         with suppress(DistillkitError):  # killed before it wrote anything, collected, or of another version
-            record = load_record(path)
-            for made in record.stages:
-                if made["name"] == stage:
-                    return record.number, store.open(made["artifact"], stage).manifest.summary
+            return number, find_artifact(Store(store), f"{path}/{stage}").manifest.summary
     return 0, {}
 
 

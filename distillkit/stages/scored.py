@@ -166,7 +166,7 @@ class Scored(Stage, Sampling, Scoring):
                 of = name or "the nearest held-out problems"
                 raise ValueError(
                     f"max_tokens: give it; {of} has none of its own, only built-in benchmarks have"
-                    + nearest(name, built_in.names())
+                    + (nearest(name, built_in.names()) if name in self.benchmarks else "")
                 )
         return self
 

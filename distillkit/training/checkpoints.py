@@ -17,6 +17,11 @@ KEPT = "kept"
 """Folder of the weights that are to stay, by their steps."""
 
 
+def sets_kept(steps: int, keep_steps: int) -> int:
+    """Sets of weights that stay on the disk besides those of the last of so many steps."""
+    return max(0, steps - 1) // keep_steps
+
+
 def own_checkpoints(folder: Path, key: str, warn: Callable[[str], None]) -> None:
     """Put checkpoints aside that another training than that of this key left in a folder, and claim the folder."""
     if rank() != 0:

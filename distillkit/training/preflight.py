@@ -19,6 +19,7 @@ from distillkit.errors import MissingError, RecipeError, StageError
 from distillkit.memory import CHECKPOINTS
 from distillkit.text import END_THINK, THINK, split_think
 from distillkit.trace import Problem, Trace
+from distillkit.training.checkpoints import sets_kept
 from distillkit.training.examples import Examples, encode, example, render
 from distillkit.training.room import states_of, weights_of
 from distillkit.training.serving import ANSWER, chat_end
@@ -129,7 +130,7 @@ def require_disk(trainer: "Trainer", stage: str, keep_steps: int | None = None) 
     """Raises MissingError where the checkpoints of a training, and the weights of every `keep_steps` that are kept
     beside, would not fit on the disk that they go to."""
     weights = weights_of(trainer, trained=True)
-    kept = 0 if keep_steps is None else (steps_of(trainer) - 1) // keep_steps
+    kept = 0 if keep_steps is None else sets_kept(steps_of(trainer), keep_steps)
     needed = CHECKPOINTS * (weights + states_of(trainer)) + kept * weights + weights_of(trainer)
     free = shutil.disk_usage(trainer.args.output_dir).free
     if needed > free:

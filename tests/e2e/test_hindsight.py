@@ -15,7 +15,7 @@ engine: {kind: replay, file: recorded.jsonl}
 verifiers: {math: {kind: exact}}
 stages:
   - {name: easy, kind: problems, file: recorded.jsonl, split: heldout}
-  - {name: scores, kind: evaluate, models: [toy:base], problems: PROBLEMS, n: 4, max_tokens: 512}
+  - {name: scores, kind: evaluate, models: [toy:base], problems: easy, n: 4, max_tokens: 512}
 """
 CUT = "stages.scores: in run 1 max_tokens 512 cut 25.0% of the 8 completions of toy:base on easy, so it scores too low; raise it"
 
@@ -30,7 +30,7 @@ def recipe(tmp_path: Path) -> Path:
     ]  # fmt: skip
     (tmp_path / "recorded.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     path = tmp_path / "capped.yaml"
-    path.write_text(RECIPE.replace("PROBLEMS", "easy"), "utf-8")
+    path.write_text(RECIPE, "utf-8")
     return path
 
 
@@ -50,6 +50,7 @@ def ran(recipe: Path) -> None:
 
 def test_a_cap_that_cut_is_told_until_it_is_raised(recipe: Path) -> None:
     assert warnings(recipe) == []
+    assert not (recipe.parent / "store").exists()  # a check leaves nothing behind
     ran(recipe)
     assert warnings(recipe) == [CUT]
     assert warnings(recipe, "stages.scores.max_tokens=256") == [CUT]

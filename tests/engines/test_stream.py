@@ -1,8 +1,10 @@
 """The window: bounded, no barrier, errors and interruptions end it."""
 
 import asyncio
+import threading
 
 import pytest
+from patience import PATIENCE_S
 
 from distillkit.engines.base import Completion, Listed, Request
 from distillkit.engines.stream import Stream
@@ -102,3 +104,26 @@ def test_leaving_in_the_middle_leaves_nothing_behind():
         next(generating)
         generating.close()
     assert stream.loop.is_closed()
+
+
+def test_an_error_stops_the_others_while_the_reader_is_busy():
+    failing, cancelled = asyncio.Event(), threading.Event()
+
+    async def complete(request):
+        if request.seed == 0:
+            return Completion("", "stop")
+        if request.seed == 1:
+            await failing.wait()
+            raise EngineError("gone")
+        try:
+            await asyncio.sleep(PATIENCE_S)
+        finally:
+            cancelled.set()
+
+    with Stream() as stream:
+        found = stream.map(complete, Listed(requests(3)), window=3)
+        assert next(found)[0].seed == 0
+        stream.loop.call_soon_threadsafe(failing.set)
+        assert cancelled.wait(PATIENCE_S)  # nobody has asked for the next one meanwhile
+        with pytest.raises(EngineError, match="gone"):
+            next(found)

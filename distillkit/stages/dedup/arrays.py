@@ -1,5 +1,6 @@
 """Arrays in files that are whole or not there: what the parts of a shuffle hand on to one another."""
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,9 @@ def save_array(path: Path, array: "NDArray[Any]") -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise disk_error(path, error) from None
+        # numpy tells a write that was cut short without an errno, and what cuts one short is a full disk.
+        told = error if error.errno else OSError(errno.ENOSPC, str(error))
+        raise disk_error(path, told) from None
 
 
 def load_array(path: Path, *, mapped: bool = False) -> "NDArray[Any]":

@@ -99,7 +99,8 @@ def make(task: str, settings: dict[str, Any], seed: int, size: int) -> Any:
     from reasoning_gym.factory import DATASETS, create_dataset
 
     if task not in DATASETS:
-        hint = nearest(task, sorted(DATASETS), f"there are {', '.join(sorted(DATASETS))}")
+        names = sorted(DATASETS)
+        hint = nearest(task, names, f"there are {', '.join(names)}")
         raise RecipeError(f"reasoning-gym has no task {task!r}{hint}")
     config = DATASETS[task][1]
     known = {field.name for field in fields(config)} - {"seed", "size"}
